@@ -1,1 +1,24 @@
-//! Placeholder.
+//! Records, canonical encoding, ids, signatures and settlement of the Cairn network.
+//!
+//! Start at [`records`] for what peers say, `gate` for what makes it valid, `chain` and
+//! `settle` for what follows from it, [`messages`] for how it travels.
+//!
+//! *Invariant:* no I/O, no clock, no randomness, no async, no float, no hash-map order. Every
+//! function here gives the same answer on every machine.
+
+pub mod bounded;
+pub mod codec;
+pub mod ids;
+pub mod keys;
+pub mod limits;
+pub mod messages;
+pub mod records;
+
+pub use bounded::{BoundedBytes, BoundedVec, Text};
+pub use codec::{CodecError, Wire, decode, encode};
+pub use ids::*;
+pub use keys::{
+    AuthorKey, AuthorSecret, BadSignature, Domain, PeerKey, PeerSecret, Signature, VerifierKey, VerifierSecret,
+};
+pub use messages::{Candidate, Channel, Gossip, Request, Response};
+pub use records::*;
