@@ -25,11 +25,17 @@ pub struct TooLong {
 }
 
 fn check(got: usize, max: usize) -> Result<(), TooLong> {
-    if got > max { Err(TooLong { got, max }) } else { Ok(()) }
+    if got > max {
+        Err(TooLong { got, max })
+    } else {
+        Ok(())
+    }
 }
 
 fn encode_len<E: Encoder>(len: usize, encoder: &mut E) -> Result<(), EncodeError> {
-    u32::try_from(len).map_err(|_| EncodeError::Other("length above u32"))?.encode(encoder)
+    u32::try_from(len)
+        .map_err(|_| EncodeError::Other("length above u32"))?
+        .encode(encoder)
 }
 
 fn decode_len<D: Decoder>(max: usize, decoder: &mut D) -> Result<usize, DecodeError> {
@@ -122,7 +128,9 @@ impl<C, T: Decode<C>, const N: usize> Decode<C> for BoundedVec<T, N> {
 }
 
 impl<'de, C, T: Decode<C>, const N: usize> BorrowDecode<'de, C> for BoundedVec<T, N> {
-    fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+    fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(
+        decoder: &mut D,
+    ) -> Result<Self, DecodeError> {
         Self::decode(decoder)
     }
 }
@@ -189,7 +197,9 @@ impl<C, const N: usize> Decode<C> for BoundedBytes<N> {
 }
 
 impl<'de, C, const N: usize> BorrowDecode<'de, C> for BoundedBytes<N> {
-    fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+    fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(
+        decoder: &mut D,
+    ) -> Result<Self, DecodeError> {
         Self::decode(decoder)
     }
 }
@@ -206,10 +216,14 @@ impl<const N: usize> Text<N> {
 
     /// As much of `text` as fits, cut at a character: for texts that programs write.
     pub fn truncated(text: &str) -> Self {
-        Self(text.chars().scan(0, |used, c| {
-            *used += c.len_utf8();
-            (*used <= N).then_some(c)
-        }).collect())
+        Self(
+            text.chars()
+                .scan(0, |used, c| {
+                    *used += c.len_utf8();
+                    (*used <= N).then_some(c)
+                })
+                .collect(),
+        )
     }
 }
 
@@ -269,7 +283,9 @@ impl<C, const N: usize> Decode<C> for Text<N> {
 }
 
 impl<'de, C, const N: usize> BorrowDecode<'de, C> for Text<N> {
-    fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+    fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(
+        decoder: &mut D,
+    ) -> Result<Self, DecodeError> {
         Self::decode(decoder)
     }
 }

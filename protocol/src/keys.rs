@@ -93,9 +93,20 @@ fn message(domain: Domain, track: &TrackId, hash: &[u8; 32]) -> [u8; 88] {
     out
 }
 
-fn verify(key: &[u8; 32], domain: Domain, track: &TrackId, hash: &[u8; 32], signature: &Signature) -> Result<(), BadSignature> {
+fn verify(
+    key: &[u8; 32],
+    domain: Domain,
+    track: &TrackId,
+    hash: &[u8; 32],
+    signature: &Signature,
+) -> Result<(), BadSignature> {
     VerifyingKey::from_bytes(key)
-        .and_then(|key| key.verify_strict(&message(domain, track, hash), &ed25519_dalek::Signature::from_bytes(&signature.0)))
+        .and_then(|key| {
+            key.verify_strict(
+                &message(domain, track, hash),
+                &ed25519_dalek::Signature::from_bytes(&signature.0),
+            )
+        })
         .map_err(|_| BadSignature)
 }
 

@@ -74,9 +74,11 @@ pub const TICKETS_KEPT_MAX: usize = PROPOSALS_MAX * TICKETS_MAX;
 pub const QUEUE_MAX: usize = 64;
 /// Commit bodies a machine holds before they are queued.
 pub const PENDING_COMMITS_MAX: usize = 256;
-/// Age in milliseconds after which an unrevealed proposal no longer counts as open: longer than
-/// any official run of a small track; policy only, never validity.
-pub const PROPOSAL_OPEN_MS: u64 = 15 * 60 * 1000;
+/// Milliseconds for which an unrevealed proposal counts as open, besides the time that its official
+/// runs may take: fetching tickets and revealing takes seconds. Policy only, never validity.
+pub const PROPOSAL_OPEN_MS: u64 = 15 * 1000;
+/// Operations a millisecond of the slowest worker that policy waits for.
+pub const PROPOSAL_OPERATIONS_PER_MS: u64 = 1_000_000;
 /// Time in milliseconds that a revealed commit may hold back tickets before policy gives up on it
 /// (its body may never arrive): a verifier's patience, never validity.
 pub const REVEAL_WAIT_MS: u64 = 10 * 1000;

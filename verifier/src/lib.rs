@@ -1,1 +1,10 @@
-//! Placeholder.
+//! The verifier: tickets, gate, queue, replay, verdicts, ordering.
+//!
+//! Start at [`machine`], which decides everything; [`ordering`] makes the chain's next entry.
+//!
+//! *Invariant:* nothing is signed that was not stored first.
+
+pub mod machine;
+pub mod ordering;
+
+pub use machine::{Event, Input, Machine, Output};
