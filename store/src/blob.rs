@@ -69,9 +69,7 @@ impl Blobs {
     /// Stores all that `source` gives; refuses it if it hashes to something else than `expected`.
     pub fn put_from(&self, source: &mut dyn Read, expected: Option<BlobId>) -> Result<BlobId> {
         let number = NEXT_TEMPORARY.fetch_add(1, Ordering::Relaxed);
-        let path = self
-            .temporary()
-            .join(format!("{}-{number}", std::process::id()));
+        let path = self.temporary().join(format!("{}-{number}", std::process::id()));
         let outcome = self.write(&path, source, expected);
         if outcome.is_err() {
             // The next start would remove it as well.
@@ -80,12 +78,7 @@ impl Blobs {
         outcome
     }
 
-    fn write(
-        &self,
-        temporary: &Path,
-        source: &mut dyn Read,
-        expected: Option<BlobId>,
-    ) -> Result<BlobId> {
+    fn write(&self, temporary: &Path, source: &mut dyn Read, expected: Option<BlobId>) -> Result<BlobId> {
         let io = |e| Error::io(temporary, e);
         let mut file = File::create_new(temporary).map_err(io)?;
         let mut hasher = blake3::Hasher::new();
@@ -101,18 +94,14 @@ impl Blobs {
             };
             total = total.saturating_add(got as u64);
             if total > BLOB_BYTES_MAX {
-                return Err(Error::Refused(format!(
-                    "a blob of more than {BLOB_BYTES_MAX} bytes"
-                )));
+                return Err(Error::Refused(format!("a blob of more than {BLOB_BYTES_MAX} bytes")));
             }
             hasher.update(chunk);
             file.write_all(chunk).map_err(io)?;
         }
         let id = BlobId(*hasher.finalize().as_bytes());
         if let Some(expected) = expected.filter(|expected| *expected != id) {
-            return Err(Error::Refused(format!(
-                "blob {expected} was announced, its bytes hash to {id}"
-            )));
+            return Err(Error::Refused(format!("blob {expected} was announced, its bytes hash to {id}")));
         }
         file.sync_all().map_err(io)?;
         let target = self.path(id);
@@ -136,14 +125,7 @@ impl Blobs {
             Err(e) => return Err(Error::io(&path, e)),
         };
         let found = BlobId(*blake3::hash(&bytes).as_bytes());
-        if found == id {
-            Ok(Some(bytes))
-        } else {
-            Err(Error::Corrupt {
-                path,
-                what: format!("it hashes to {found}"),
-            })
-        }
+        if found == id { Ok(Some(bytes)) } else { Err(Error::Corrupt { path, what: format!("it hashes to {found}") }) }
     }
 
     /// Up to `len` bytes from `offset`, if the blob is here. The reader checks the whole.

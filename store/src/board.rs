@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use cairn_protocol::{
-    AuthorKey, CertifiedEntry, CommitId, EntryId, EntryKind, Gossip, GraphId, Hash32, Record, ReportStatus,
-    Reports, TrackId, decode,
+    AuthorKey, CertifiedEntry, CommitId, EntryId, EntryKind, Gossip, GraphId, Hash32, Record, ReportStatus, Reports,
+    TrackId, decode,
 };
 use rusqlite::{Transaction, params};
 
@@ -64,17 +64,7 @@ pub(crate) fn index_entry(tx: &Transaction<'_>, certified: &CertifiedEntry) -> R
     let settled = |commit: &CommitId, accepted: bool| {
         let votes = certified.certificate.votes.len() as i64;
         let text = "INSERT OR REPLACE INTO derived_settled (track, commit_id, height, entry, accepted, votes) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        tx.execute(
-            text,
-            params![
-                entry.track.0,
-                commit.0,
-                millis(entry.height),
-                entry.id().0,
-                accepted,
-                votes
-            ],
-        )
+        tx.execute(text, params![entry.track.0, commit.0, millis(entry.height), entry.id().0, accepted, votes])
     };
     match &entry.kind {
         EntryKind::Queued { commit, author, claim, .. } => {
@@ -186,10 +176,7 @@ impl Store {
     /// Number of reported tries of a track.
     pub fn results_count(&self, track: TrackId) -> Result<u64> {
         let text = "SELECT COUNT(*) FROM derived_results WHERE track = ?1";
-        let count: i64 = self
-            .conn
-            .query_row(text, [track.0], |row| row.get(0))
-            .map_err(|e| self.sql(e))?;
+        let count: i64 = self.conn.query_row(text, [track.0], |row| row.get(0)).map_err(|e| self.sql(e))?;
         Ok(u64::try_from(count).unwrap_or(0))
     }
 
@@ -197,30 +184,21 @@ impl Store {
     pub fn rebuild(&mut self) -> Result<()> {
         let file = self.file.clone();
         self.transact(|tx| {
-            let corrupt = |what: String| Error::Corrupt {
-                path: file.clone(),
-                what,
-            };
+            let corrupt = |what: String| Error::Corrupt { path: file.clone(), what };
             tx.execute_batch(schema::DROP_DERIVED).map_err(sql)?;
             tx.execute_batch(schema::DERIVED).map_err(sql)?;
-            let mut chain = tx
-                .prepare("SELECT bytes FROM chain ORDER BY track, height")
-                .map_err(sql)?;
+            let mut chain = tx.prepare("SELECT bytes FROM chain ORDER BY track, height").map_err(sql)?;
             let mut rows = chain.query([]).map_err(sql)?;
             while let Some(row) = rows.next().map_err(sql)? {
                 let bytes: Vec<u8> = row.get(0).map_err(sql)?;
-                let certified: CertifiedEntry =
-                    decode(&bytes).map_err(|e| corrupt(format!("entry: {e}")))?;
+                let certified: CertifiedEntry = decode(&bytes).map_err(|e| corrupt(format!("entry: {e}")))?;
                 index_entry(tx, &certified)?;
             }
-            let mut reports = tx
-                .prepare("SELECT bytes FROM records WHERE kind = 'reports'")
-                .map_err(sql)?;
+            let mut reports = tx.prepare("SELECT bytes FROM records WHERE kind = 'reports'").map_err(sql)?;
             let mut rows = reports.query([]).map_err(sql)?;
             while let Some(row) = rows.next().map_err(sql)? {
                 let bytes: Vec<u8> = row.get(0).map_err(sql)?;
-                let gossip: Gossip =
-                    decode(&bytes).map_err(|e| corrupt(format!("reports: {e}")))?;
+                let gossip: Gossip = decode(&bytes).map_err(|e| corrupt(format!("reports: {e}")))?;
                 if let Gossip::Reports(batch) = &gossip {
                     index_reports(tx, gossip.id(), &batch.body)?;
                 }

@@ -21,9 +21,7 @@ pub enum Error {
         what: String,
     },
     /// Another process writes here.
-    #[error(
-        "{path} is in use by another cairn process; stop it, or choose another home with CAIRN_HOME"
-    )]
+    #[error("{path} is in use by another cairn process; stop it, or choose another home with CAIRN_HOME")]
     Locked {
         /// The home or its database.
         path: PathBuf,
@@ -75,16 +73,11 @@ impl Error {
     }
 
     pub(crate) fn sql(path: &Path, source: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode::{
-            DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull, NotADatabase,
-        };
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull, NotADatabase};
         let path = path.to_path_buf();
         match source.sqlite_error_code() {
             Some(DiskFull) => Self::Full { path },
-            Some(DatabaseCorrupt | NotADatabase) => Self::Corrupt {
-                path,
-                what: source.to_string(),
-            },
+            Some(DatabaseCorrupt | NotADatabase) => Self::Corrupt { path, what: source.to_string() },
             Some(DatabaseBusy | DatabaseLocked) => Self::Locked { path },
             _ => Self::Sql { path, source },
         }

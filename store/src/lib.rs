@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use cairn_protocol::limits::{ENTRIES_PAGE_MAX, PENDING_PAGE_MAX};
 use cairn_protocol::{
-    CertifiedEntry, ChainState, Commit, CommitId, EntryId, Gossip, Hash32, Record, Signed, Track,
-    TrackId, Wire, decode, encode,
+    CertifiedEntry, ChainState, Commit, CommitId, EntryId, Gossip, Hash32, Record, Signed, Track, TrackId, Wire,
+    decode, encode,
 };
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
@@ -55,9 +55,7 @@ impl Store {
         match lock.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
-                return Err(Error::Locked {
-                    path: home.to_path_buf(),
-                });
+                return Err(Error::Locked { path: home.to_path_buf() });
             }
             Err(fs::TryLockError::Error(e)) => return Err(Error::io(&lock_path, e)),
         }
@@ -66,19 +64,10 @@ impl Store {
         let mut conn = Connection::open(&file).map_err(|e| Error::sql(&file, e))?;
         let prepared = prepare(&mut conn).map_err(|e| Error::sql(&file, e))?;
         if prepared > schema::VERSION {
-            return Err(Error::Newer {
-                path: file,
-                found: prepared,
-                known: schema::VERSION,
-            });
+            return Err(Error::Newer { path: file, found: prepared, known: schema::VERSION });
         }
         schema::migrate(&mut conn, prepared).map_err(|e| Error::sql(&file, e))?;
-        Ok(Self {
-            conn,
-            file,
-            blobs,
-            _lock: Some(lock),
-        })
+        Ok(Self { conn, file, blobs, _lock: Some(lock) })
     }
 
     /// Opens the store of `home` for reading, also while another process writes.
@@ -96,18 +85,9 @@ impl Store {
         };
         let (conn, found) = open().map_err(|e| Error::sql(&file, e))?;
         if found > schema::VERSION {
-            return Err(Error::Newer {
-                path: file,
-                found,
-                known: schema::VERSION,
-            });
+            return Err(Error::Newer { path: file, found, known: schema::VERSION });
         }
-        Ok(Self {
-            conn,
-            file,
-            blobs: Blobs::at(home.join("blobs")),
-            _lock: None,
-        })
+        Ok(Self { conn, file, blobs: Blobs::at(home.join("blobs")), _lock: None })
     }
 
     /// The blobs.
@@ -120,17 +100,11 @@ impl Store {
     }
 
     fn read<T: Wire>(&self, what: &str, bytes: &[u8]) -> Result<T> {
-        decode(bytes).map_err(|e| Error::Corrupt {
-            path: self.file.clone(),
-            what: format!("{what}: {e}"),
-        })
+        decode(bytes).map_err(|e| Error::Corrupt { path: self.file.clone(), what: format!("{what}: {e}") })
     }
 
     /// Whole write or none: runs `write` in one transaction.
-    fn transact<T>(
-        &mut self,
-        write: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<T>,
-    ) -> Result<T> {
+    fn transact<T>(&mut self, write: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<T>) -> Result<T> {
         let file = self.file.clone();
         let tx = self.conn.transaction().map_err(|e| Error::sql(&file, e))?;
         let value = write(&tx)?;
@@ -141,47 +115,33 @@ impl Store {
     /// Remembers `value` under `key`.
     pub fn put(&mut self, key: &str, value: &[u8]) -> Result<()> {
         let sql = "INSERT INTO kv (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
-        self.conn
-            .execute(sql, params![key, value])
-            .map(drop)
-            .map_err(|e| self.sql(e))
+        self.conn.execute(sql, params![key, value]).map(drop).map_err(|e| self.sql(e))
     }
 
     /// What was remembered under `key`.
     pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
         let sql = "SELECT value FROM kv WHERE key = ?1";
-        self.conn
-            .query_row(sql, [key], |row| row.get(0))
-            .optional()
-            .map_err(|e| self.sql(e))
+        self.conn.query_row(sql, [key], |row| row.get(0)).optional().map_err(|e| self.sql(e))
     }
 
     /// Forgets `key`.
     pub fn remove(&mut self, key: &str) -> Result<()> {
-        self.conn
-            .execute("DELETE FROM kv WHERE key = ?1", [key])
-            .map(drop)
-            .map_err(|e| self.sql(e))
+        self.conn.execute("DELETE FROM kv WHERE key = ?1", [key]).map(drop).map_err(|e| self.sql(e))
     }
 
     /// Stores a track.
     pub fn put_track(&mut self, track: &Track) -> Result<TrackId> {
         let id = track.id();
         let sql = "INSERT OR IGNORE INTO tracks (id, name, bytes) VALUES (?1, ?2, ?3)";
-        self.conn
-            .execute(sql, params![id.0, track.name.as_str(), encode(track)])
-            .map_err(|e| self.sql(e))?;
+        self.conn.execute(sql, params![id.0, track.name.as_str(), encode(track)]).map_err(|e| self.sql(e))?;
         Ok(id)
     }
 
     /// A track, if it is known here.
     pub fn track(&self, id: TrackId) -> Result<Option<Track>> {
         let sql = "SELECT bytes FROM tracks WHERE id = ?1";
-        let bytes: Option<Vec<u8>> = self
-            .conn
-            .query_row(sql, [id.0], |row| row.get(0))
-            .optional()
-            .map_err(|e| self.sql(e))?;
+        let bytes: Option<Vec<u8>> =
+            self.conn.query_row(sql, [id.0], |row| row.get(0)).optional().map_err(|e| self.sql(e))?;
         bytes.map(|bytes| self.read("track", &bytes)).transpose()
     }
 
@@ -193,10 +153,7 @@ impl Store {
 
     fn blobs_of(&self, sql: &str, parameters: impl rusqlite::Params) -> Result<Vec<Vec<u8>>> {
         let rows = || -> rusqlite::Result<Vec<Vec<u8>>> {
-            self.conn
-                .prepare_cached(sql)?
-                .query_map(parameters, |row| row.get(0))?
-                .collect()
+            self.conn.prepare_cached(sql)?.query_map(parameters, |row| row.get(0))?.collect()
         };
         rows().map_err(|e| self.sql(e))
     }
@@ -204,39 +161,23 @@ impl Store {
     /// Stores a commit's body; false if it was here.
     pub fn put_commit(&mut self, commit: &Signed<Commit>, now_ms: u64) -> Result<bool> {
         let sql = "INSERT OR IGNORE INTO records (kind, id, track, at_ms, bytes) VALUES ('commit', ?1, ?2, ?3, ?4)";
-        let values = params![
-            commit.id().0,
-            commit.body.track().0,
-            millis(now_ms),
-            encode(commit)
-        ];
-        self.conn
-            .execute(sql, values)
-            .map(|rows| rows > 0)
-            .map_err(|e| self.sql(e))
+        let values = params![commit.id().0, commit.body.track().0, millis(now_ms), encode(commit)];
+        self.conn.execute(sql, values).map(|rows| rows > 0).map_err(|e| self.sql(e))
     }
 
     /// A commit's body, if it is here.
     pub fn commit(&self, id: CommitId) -> Result<Option<Signed<Commit>>> {
         let sql = "SELECT bytes FROM records WHERE kind = 'commit' AND id = ?1";
-        let bytes: Option<Vec<u8>> = self
-            .conn
-            .query_row(sql, [id.0], |row| row.get(0))
-            .optional()
-            .map_err(|e| self.sql(e))?;
+        let bytes: Option<Vec<u8>> =
+            self.conn.query_row(sql, [id.0], |row| row.get(0)).optional().map_err(|e| self.sql(e))?;
         bytes.map(|bytes| self.read("commit", &bytes)).transpose()
     }
 
     /// Ids of the commits whose bodies are here.
     pub fn commits(&self, track: TrackId) -> Result<Vec<CommitId>> {
-        let rows = self.blobs_of(
-            "SELECT id FROM records WHERE kind = 'commit' AND track = ?1 ORDER BY at_ms, id",
-            [track.0],
-        )?;
-        Ok(rows
-            .iter()
-            .filter_map(|id| id.as_slice().try_into().ok().map(CommitId))
-            .collect())
+        let rows =
+            self.blobs_of("SELECT id FROM records WHERE kind = 'commit' AND track = ?1 ORDER BY at_ms, id", [track.0])?;
+        Ok(rows.iter().filter_map(|id| id.as_slice().try_into().ok().map(CommitId)).collect())
     }
 
     /// Stores a gossiped record that was checked; false if it was here.
@@ -255,12 +196,8 @@ impl Store {
 
     /// Gossiped records of `kind` ([`Gossip::kind`]), oldest first, at most `max`.
     pub fn gossip(&self, track: TrackId, kind: &str, max: usize) -> Result<Vec<Gossip>> {
-        let sql =
-            "SELECT bytes FROM records WHERE track = ?1 AND kind = ?2 ORDER BY at_ms, id LIMIT ?3";
-        let rows = self.blobs_of(
-            sql,
-            params![track.0, kind, i64::try_from(max).unwrap_or(i64::MAX)],
-        )?;
+        let sql = "SELECT bytes FROM records WHERE track = ?1 AND kind = ?2 ORDER BY at_ms, id LIMIT ?3";
+        let rows = self.blobs_of(sql, params![track.0, kind, i64::try_from(max).unwrap_or(i64::MAX)])?;
         rows.iter().map(|bytes| self.read(kind, bytes)).collect()
     }
 
@@ -268,18 +205,13 @@ impl Store {
     pub fn gossip_page(&self, track: TrackId, after: Hash32) -> Result<Vec<Gossip>> {
         let sql = "SELECT bytes FROM records WHERE track = ?1 AND kind != 'commit' AND id > ?2 ORDER BY id LIMIT ?3";
         let rows = self.blobs_of(sql, params![track.0, after.0, PENDING_PAGE_MAX as i64])?;
-        rows.iter()
-            .map(|bytes| self.read("record", bytes))
-            .collect()
+        rows.iter().map(|bytes| self.read("record", bytes)).collect()
     }
 
     /// Forgets a gossiped record.
     pub fn remove_gossip(&mut self, gossip: &Gossip) -> Result<()> {
         let values = params![gossip.kind(), gossip.id().0];
-        self.conn
-            .execute("DELETE FROM records WHERE kind = ?1 AND id = ?2", values)
-            .map(drop)
-            .map_err(|e| self.sql(e))
+        self.conn.execute("DELETE FROM records WHERE kind = ?1 AND id = ?2", values).map(drop).map_err(|e| self.sql(e))
     }
 
     /// Height and last entry of a track's chain; 0 and the track's id when it is empty.
@@ -301,16 +233,8 @@ impl Store {
                     )));
                 }
                 let sql = "INSERT INTO chain (track, height, entry, bytes) VALUES (?1, ?2, ?3, ?4)";
-                tx.execute(
-                    sql,
-                    params![
-                        entry.track.0,
-                        millis(entry.height),
-                        entry.id().0,
-                        encode(certified)
-                    ],
-                )
-                .map_err(|e| Error::sql(&file, e))?;
+                tx.execute(sql, params![entry.track.0, millis(entry.height), entry.id().0, encode(certified)])
+                    .map_err(|e| Error::sql(&file, e))?;
                 board::index_entry(tx, certified)?;
             }
             Ok(())
@@ -319,8 +243,7 @@ impl Store {
 
     /// A page of entries from `from` on.
     pub fn entries(&self, track: TrackId, from: u64, max: usize) -> Result<Vec<CertifiedEntry>> {
-        let sql =
-            "SELECT bytes FROM chain WHERE track = ?1 AND height >= ?2 ORDER BY height LIMIT ?3";
+        let sql = "SELECT bytes FROM chain WHERE track = ?1 AND height >= ?2 ORDER BY height LIMIT ?3";
         let max = max.min(ENTRIES_PAGE_MAX) as i64;
         let rows = self.blobs_of(sql, params![track.0, millis(from), max])?;
         rows.iter().map(|bytes| self.read("entry", bytes)).collect()
@@ -331,9 +254,7 @@ impl Store {
     /// # Errors
     /// `Refused` if the track is unknown here, `Corrupt` if an entry does not follow.
     pub fn chain(&self, track: TrackId) -> Result<ChainState> {
-        let known = self
-            .track(track)?
-            .ok_or_else(|| Error::Refused(format!("track {track} is not known here")))?;
+        let known = self.track(track)?.ok_or_else(|| Error::Refused(format!("track {track} is not known here")))?;
         let mut chain = ChainState::new(known);
         loop {
             let page = self.entries(track, chain.height().saturating_add(1), ENTRIES_PAGE_MAX)?;
@@ -341,25 +262,17 @@ impl Store {
                 return Ok(chain);
             }
             for certified in &page {
-                chain.apply(certified).map_err(|e| Error::Corrupt {
-                    path: self.file.clone(),
-                    what: e.to_string(),
-                })?;
+                chain.apply(certified).map_err(|e| Error::Corrupt { path: self.file.clone(), what: e.to_string() })?;
             }
         }
     }
 
     /// Checks the file and every blob and record that can be checked by itself.
     pub fn check(&self) -> Result<()> {
-        let found: String = self
-            .conn
-            .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
-            .map_err(|e| self.sql(e))?;
+        let found: String =
+            self.conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(|e| self.sql(e))?;
         if found != "ok" {
-            return Err(Error::Corrupt {
-                path: self.file.clone(),
-                what: found,
-            });
+            return Err(Error::Corrupt { path: self.file.clone(), what: found });
         }
         for track in self.tracks()? {
             self.chain(track.id())?;
@@ -383,10 +296,7 @@ fn prepare(conn: &mut Connection) -> rusqlite::Result<u32> {
 
 fn tip(conn: &Connection, track: TrackId) -> rusqlite::Result<(u64, EntryId)> {
     let sql = "SELECT height, entry FROM chain WHERE track = ?1 ORDER BY height DESC LIMIT 1";
-    let found: Option<(i64, [u8; 32])> = conn
-        .query_row(sql, [track.0], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    Ok(found.map_or((0, EntryId(track.0)), |(height, entry)| {
-        (u64::try_from(height).unwrap_or(0), EntryId(entry))
-    }))
+    let found: Option<(i64, [u8; 32])> =
+        conn.query_row(sql, [track.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    Ok(found.map_or((0, EntryId(track.0)), |(height, entry)| (u64::try_from(height).unwrap_or(0), EntryId(entry))))
 }

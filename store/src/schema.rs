@@ -5,8 +5,7 @@
 use rusqlite::Connection;
 
 /// Each brings the schema to the version of its place, counted from 1.
-const MIGRATIONS: [&str; 1] = [
-    "CREATE TABLE kv (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+const MIGRATIONS: [&str; 1] = ["CREATE TABLE kv (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
      CREATE TABLE tracks (id BLOB PRIMARY KEY, name TEXT NOT NULL, bytes BLOB NOT NULL) STRICT;
      CREATE TABLE records (
          kind TEXT NOT NULL, id BLOB NOT NULL, track BLOB NOT NULL, at_ms INTEGER NOT NULL, bytes BLOB NOT NULL,
@@ -14,8 +13,7 @@ const MIGRATIONS: [&str; 1] = [
      CREATE INDEX records_by_track ON records (track, kind, id);
      CREATE TABLE chain (
          track BLOB NOT NULL, height INTEGER NOT NULL, entry BLOB NOT NULL UNIQUE, bytes BLOB NOT NULL,
-         PRIMARY KEY (track, height)) STRICT;",
-];
+         PRIMARY KEY (track, height)) STRICT;"];
 
 /// Derived tables: dropped and rebuilt from `chain` and `records` at will.
 pub(crate) const DERIVED: &str = "

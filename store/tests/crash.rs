@@ -10,9 +10,8 @@ use std::process::{Command, Stdio};
 
 use cairn_protocol::limits::{ARITHMETIC_VERSION, SEGMENTS, WIRE_VERSION};
 use cairn_protocol::{
-    AuthorSecret, Baseline, BlobId, BoundedVec, Certificate, CertifiedEntry, Claim, CommitId,
-    Entry, EntryKind, GraphId, ProposalId, Record, SeatSignature, Text, Track, TrackId, TrackKind,
-    VerifierSecret, Vote,
+    AuthorSecret, Baseline, BlobId, BoundedVec, Certificate, CertifiedEntry, Claim, CommitId, Entry, EntryKind,
+    GraphId, ProposalId, Record, SeatSignature, Text, Track, TrackId, TrackKind, VerifierSecret, Vote,
 };
 use cairn_store::Store;
 
@@ -43,12 +42,7 @@ fn track() -> Track {
         margin: 1,
         converter: Text::truncated("bytes"),
         data: BoundedVec::default(),
-        baseline: Baseline {
-            source: Text::truncated("x"),
-            graph: GraphId([0; 32]),
-            metric: 1 << 40,
-            test: 1 << 40,
-        },
+        baseline: Baseline { source: Text::truncated("x"), graph: GraphId([0; 32]), metric: 1 << 40, test: 1 << 40 },
         owner: AuthorSecret::from_bytes(&[1; 32]).public(),
         roster,
         continues: None,
@@ -57,28 +51,12 @@ fn track() -> Track {
 
 fn certify(entry: Entry) -> CertifiedEntry {
     let mut votes = BoundedVec::default();
-    assert!(
-        votes
-            .push(SeatSignature {
-                seat: 0,
-                signature: Vote::sign(&entry, &verifier()).signature
-            })
-            .is_ok()
-    );
-    CertifiedEntry {
-        entry,
-        certificate: Certificate { votes },
-    }
+    assert!(votes.push(SeatSignature { seat: 0, signature: Vote::sign(&entry, &verifier()).signature }).is_ok());
+    CertifiedEntry { entry, certificate: Certificate { votes } }
 }
 
 fn bytes_of(number: u64) -> Vec<u8> {
-    number
-        .to_be_bytes()
-        .iter()
-        .cycle()
-        .take(1000 + (number % 5000) as usize)
-        .copied()
-        .collect()
+    number.to_be_bytes().iter().cycle().take(1000 + (number % 5000) as usize).copied().collect()
 }
 
 /// Writes a blob, a key and the two entries of an accepted commit for every number, for ever.
@@ -90,10 +68,7 @@ fn write(home: &Path) -> Outcome {
     for number in chain.height() / 2.. {
         store.blobs().put(&bytes_of(number))?;
         let commit = CommitId(*blake3::hash(&number.to_be_bytes()).as_bytes());
-        let claim = Claim {
-            metric: (1 << 39) - 10 * number as i64,
-            test: 0,
-        };
+        let claim = Claim { metric: (1 << 39) - 10 * number as i64, test: 0 };
         let queued = certify(chain.next(EntryKind::Queued {
             commit,
             proposal: ProposalId(commit.0),
@@ -116,10 +91,7 @@ fn examine(home: &Path, id: TrackId, acknowledged: Option<u64>) -> Result<u64, B
     let mut store = Store::open(home)?;
     store.check()?;
     let height = store.tip(id)?.0;
-    assert!(
-        height.is_multiple_of(2),
-        "a transaction of two entries was torn: height {height}"
-    );
+    assert!(height.is_multiple_of(2), "a transaction of two entries was torn: height {height}");
     let numbers = height / 2;
     assert!(
         acknowledged.is_none_or(|last| numbers > last),
@@ -127,25 +99,13 @@ fn examine(home: &Path, id: TrackId, acknowledged: Option<u64>) -> Result<u64, B
     );
     for number in 0..numbers {
         let blob = BlobId(*blake3::hash(&bytes_of(number)).as_bytes());
-        assert_eq!(
-            store.blobs().get(blob)?.as_deref(),
-            Some(bytes_of(number).as_slice()),
-            "blob of number {number}"
-        );
+        assert_eq!(store.blobs().get(blob)?.as_deref(), Some(bytes_of(number).as_slice()), "blob of number {number}");
     }
-    assert_eq!(
-        std::fs::read_dir(home.join("blobs/tmp"))?.count(),
-        0,
-        "half-written files are left"
-    );
+    assert_eq!(std::fs::read_dir(home.join("blobs/tmp"))?.count(), 0, "half-written files are left");
     let grown = store.leaderboard(id)?;
     assert_eq!(grown.len() as u64, numbers);
     store.rebuild()?;
-    assert_eq!(
-        store.leaderboard(id)?,
-        grown,
-        "rebuilt differs from incremental"
-    );
+    assert_eq!(store.leaderboard(id)?, grown, "rebuilt differs from incremental");
     Ok(numbers)
 }
 
@@ -154,11 +114,8 @@ fn kill_again_and_again() -> Outcome {
     let id = track().id();
     let mut stored = 0;
     for round in 0..ROUNDS {
-        let mut child = Command::new(std::env::current_exe()?)
-            .arg("writer")
-            .arg(home.path())
-            .stdout(Stdio::piped())
-            .spawn()?;
+        let mut child =
+            Command::new(std::env::current_exe()?).arg("writer").arg(home.path()).stdout(Stdio::piped()).spawn()?;
         let mut lines = BufReader::new(child.stdout.take().ok_or("no pipe")?).lines();
         let mut last = None;
         // The writer goes on while this loop ends, so it dies at an arbitrary instruction.
@@ -178,10 +135,7 @@ fn kill_again_and_again() -> Outcome {
         assert!(now >= stored, "{stored} numbers were stored, now {now}");
         stored = now;
     }
-    assert!(
-        stored > ROUNDS,
-        "the writer hardly wrote: {stored} numbers in {ROUNDS} rounds"
-    );
+    assert!(stored > ROUNDS, "the writer hardly wrote: {stored} numbers in {ROUNDS} rounds");
     println!("crash: {ROUNDS} kills, {stored} numbers, whole every time");
     Ok(())
 }
