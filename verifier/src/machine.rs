@@ -13,9 +13,8 @@ use cairn_protocol::chain::{Queued, Status};
 use cairn_protocol::limits::*;
 use cairn_protocol::settle::{self, Outcome, Tally};
 use cairn_protocol::{
-    AuthorKey, CertifiedEntry, ChainState, Claim, Commit, CommitHeader, CommitId, Entry, EntryKind,
-    Finding, Gossip, Judged, Proposal, ProposalId, Refusal, Signed, Ticket, Track, Verdict,
-    VerifierKey, VerifierSecret, gate,
+    AuthorKey, CertifiedEntry, ChainState, Claim, Commit, CommitHeader, CommitId, Entry, EntryKind, Finding, Gossip,
+    Judged, Proposal, ProposalId, Refusal, Signed, Ticket, Track, Verdict, VerifierKey, VerifierSecret, gate,
 };
 
 use crate::ordering::{Effect, Ordering};
@@ -216,9 +215,7 @@ impl Machine {
         };
         let (own, others): (Vec<_>, Vec<_>) = records.into_iter().partition(own);
         // Records of any kind may depend on proposals, which therefore come before the others.
-        let (opened, others): (Vec<_>, Vec<_>) = others
-            .into_iter()
-            .partition(|r| matches!(r, Gossip::Proposal(_)));
+        let (opened, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|r| matches!(r, Gossip::Proposal(_)));
         for record in own.into_iter().chain(opened).chain(others) {
             machine.hear(record, now_ms, &mut out);
         }
@@ -241,26 +238,15 @@ impl Machine {
             records.push(Gossip::Proposal(opened.signed.clone()));
             records.extend(opened.tickets.values().cloned().map(Gossip::Ticket));
         }
-        records.extend(
-            self.commits
-                .values()
-                .filter_map(|held| held.header.clone())
-                .map(Gossip::Commit),
-        );
-        records.extend(
-            self.verdicts
-                .values()
-                .flat_map(|of| of.values().cloned().map(Gossip::Verdict)),
-        );
+        records.extend(self.commits.values().filter_map(|held| held.header.clone()).map(Gossip::Commit));
+        records.extend(self.verdicts.values().flat_map(|of| of.values().cloned().map(Gossip::Verdict)));
         records.extend(self.ordering.pending());
         records
     }
 
     /// The body of a commit that is not settled yet.
     pub fn body(&self, commit: CommitId) -> Option<&Signed<Commit>> {
-        self.commits
-            .get(&commit)
-            .and_then(|held| held.body.as_deref())
+        self.commits.get(&commit).and_then(|held| held.body.as_deref())
     }
 
     /// One step.
@@ -327,25 +313,13 @@ impl Machine {
             return;
         }
         if self.proposals.len() >= PROPOSALS_MAX
-            && let Some(oldest) = self
-                .proposals
-                .iter()
-                .min_by_key(|(_, opened)| opened.arrival)
-                .map(|(id, _)| *id)
+            && let Some(oldest) = self.proposals.iter().min_by_key(|(_, opened)| opened.arrival).map(|(id, _)| *id)
         {
             self.proposals.remove(&oldest);
         }
         self.store(Gossip::Proposal(signed.clone()), out);
         let arrival = self.arrival();
-        self.proposals.insert(
-            id,
-            Opened {
-                signed,
-                seen_ms: now_ms,
-                arrival,
-                tickets: BTreeMap::new(),
-            },
-        );
+        self.proposals.insert(id, Opened { signed, seen_ms: now_ms, arrival, tickets: BTreeMap::new() });
     }
 
     fn hear_ticket(&mut self, ticket: Signed<Ticket>, out: &mut Vec<Output>) {
@@ -362,11 +336,7 @@ impl Machine {
     }
 
     fn hear_header(&mut self, header: CommitHeader, now_ms: u64, out: &mut Vec<Output>) {
-        if self
-            .chain
-            .status(header.commit)
-            .is_some_and(|status| status != Status::Queued)
-        {
+        if self.chain.status(header.commit).is_some_and(|status| status != Status::Queued) {
             return;
         }
         if let Some(held) = self.commits.get_mut(&header.commit) {
@@ -377,15 +347,10 @@ impl Machine {
             return;
         }
         // Only a stamped proposal of the same author opens a place; each proposal opens one.
-        let opens = self
-            .proposals
-            .get(&header.proposal)
-            .is_some_and(|opened| opened.signed.body.author == header.author);
-        let taken = self.commits.values().any(|held| {
-            held.header
-                .as_ref()
-                .is_some_and(|h| h.proposal == header.proposal)
-        });
+        let opens =
+            self.proposals.get(&header.proposal).is_some_and(|opened| opened.signed.body.author == header.author);
+        let taken =
+            self.commits.values().any(|held| held.header.as_ref().is_some_and(|h| h.proposal == header.proposal));
         if !opens || taken || !self.make_room() {
             return;
         }
@@ -415,8 +380,7 @@ impl Machine {
             .commits
             .iter()
             .filter(|(id, held)| {
-                self.chain.status(**id).is_none()
-                    && (held.soundness == Soundness::Unsound || held.body.is_none())
+                self.chain.status(**id).is_none() && (held.soundness == Soundness::Unsound || held.body.is_none())
             })
             .min_by_key(|(_, held)| held.arrival)
             .map(|(id, _)| *id);
@@ -445,10 +409,7 @@ impl Machine {
         if let Err(error) = gate::commit(&signed, &self.chain) {
             // The body hashes to the id, so no other body can be the right one.
             held.soundness = Soundness::Unsound;
-            out.push(Output::Event(Event::Unsound {
-                commit: id,
-                why: error.to_string(),
-            }));
+            out.push(Output::Event(Event::Unsound { commit: id, why: error.to_string() }));
             return;
         }
         held.body = Some(signed.clone());
@@ -481,8 +442,7 @@ impl Machine {
     fn hear_verdict(&mut self, verdict: Signed<Verdict>, out: &mut Vec<Output>) {
         let commit = verdict.body.commit;
         // Verdicts may overtake the entry that queues their commit.
-        if !self.commits.contains_key(&commit) && self.chain.status(commit) != Some(Status::Queued)
-        {
+        if !self.commits.contains_key(&commit) && self.chain.status(commit) != Some(Status::Queued) {
             return;
         }
         let of = self.verdicts.entry(commit).or_default();
@@ -494,9 +454,7 @@ impl Machine {
     }
 
     fn judged(&self, commit: CommitId) -> bool {
-        self.verdicts
-            .get(&commit)
-            .is_some_and(|of| of.contains_key(&self.me))
+        self.verdicts.get(&commit).is_some_and(|of| of.contains_key(&self.me))
     }
 
     fn replayed(&mut self, commit: CommitId, findings: Vec<Judged>, out: &mut Vec<Output>) {
@@ -506,12 +464,7 @@ impl Machine {
         if self.chain.status(commit) != Some(Status::Queued) || self.judged(commit) {
             return;
         }
-        let count = |wanted: fn(&Finding) -> bool| {
-            findings
-                .iter()
-                .filter(|judged| wanted(&judged.finding))
-                .count()
-        };
+        let count = |wanted: fn(&Finding) -> bool| findings.iter().filter(|judged| wanted(&judged.finding)).count();
         let event = Event::Judged {
             commit,
             good: count(|finding| matches!(finding, Finding::Good { .. })),
@@ -521,17 +474,9 @@ impl Machine {
         let Ok(findings) = findings.try_into() else {
             return;
         };
-        let body = Verdict {
-            track: self.chain.id(),
-            commit,
-            verifier: self.me,
-            findings,
-        };
+        let body = Verdict { track: self.chain.id(), commit, verifier: self.me, findings };
         let signed = Signed::by_verifier(body, &self.secret);
-        self.verdicts
-            .entry(commit)
-            .or_default()
-            .insert(self.me, signed.clone());
+        self.verdicts.entry(commit).or_default().insert(self.me, signed.clone());
         self.sign_and_publish(Gossip::Verdict(signed), out);
         out.push(Output::Event(event));
     }
@@ -552,13 +497,8 @@ impl Machine {
     }
 
     fn fetch_and_trace(&mut self, now_ms: u64, out: &mut Vec<Output>) {
-        let unheld: Vec<CommitId> = self
-            .chain
-            .queue()
-            .iter()
-            .map(|queued| queued.commit)
-            .filter(|id| !self.commits.contains_key(id))
-            .collect();
+        let unheld: Vec<CommitId> =
+            self.chain.queue().iter().map(|queued| queued.commit).filter(|id| !self.commits.contains_key(id)).collect();
         for id in unheld {
             let held = self.new_held(None, now_ms);
             self.commits.insert(id, held);
@@ -566,17 +506,12 @@ impl Machine {
         for (id, held) in &mut self.commits {
             match &held.body {
                 None if held.soundness != Soundness::Unsound => {
-                    if held
-                        .asked_ms
-                        .is_none_or(|asked| now_ms.saturating_sub(asked) >= RESEND_MS)
-                    {
+                    if held.asked_ms.is_none_or(|asked| now_ms.saturating_sub(asked) >= RESEND_MS) {
                         held.asked_ms = Some(now_ms);
                         out.push(Output::FetchCommit(*id));
                     }
                 }
-                Some(body)
-                    if held.soundness == Soundness::Unknown && self.chain.status(*id).is_none() =>
-                {
+                Some(body) if held.soundness == Soundness::Unknown && self.chain.status(*id).is_none() => {
                     held.soundness = Soundness::Tracing;
                     out.push(Output::Trace(body.clone()));
                 }
@@ -586,8 +521,7 @@ impl Machine {
     }
 
     fn order(&mut self, out: &mut Vec<Output>) -> bool {
-        let mut ordering =
-            std::mem::replace(&mut self.ordering, Ordering::new(self.secret.clone()));
+        let mut ordering = std::mem::replace(&mut self.ordering, Ordering::new(self.secret.clone()));
         let effects = ordering.drive(&self.chain, || self.next_entry(), |entry| self.agree(entry));
         self.ordering = ordering;
         let mut decided = false;
@@ -612,51 +546,35 @@ impl Machine {
             }
         }
         let unqueued = |(id, held): &(&CommitId, &Held)| {
-            let revealed = held
-                .body
-                .as_ref()
-                .is_some_and(|body| self.chain.revealed(body.body.proposal.id()));
+            let revealed = held.body.as_ref().is_some_and(|body| self.chain.revealed(body.body.proposal.id()));
             self.chain.status(**id).is_none() && held.soundness == Soundness::Sound && !revealed
         };
-        self.commits
-            .iter()
-            .filter(unqueued)
-            .min_by_key(|(_, held)| held.arrival)
-            .and_then(|(id, held)| {
-                let body = &held.body.as_ref()?.body;
-                Some(EntryKind::Queued {
-                    commit: *id,
-                    proposal: body.proposal.id(),
-                    author: body.author(),
-                    claim: body.claim(),
-                })
+        self.commits.iter().filter(unqueued).min_by_key(|(_, held)| held.arrival).and_then(|(id, held)| {
+            let body = &held.body.as_ref()?.body;
+            Some(EntryKind::Queued {
+                commit: *id,
+                proposal: body.proposal.id(),
+                author: body.author(),
+                claim: body.claim(),
             })
+        })
     }
 
     /// Whether a candidate says what is true here.
     fn agree(&self, entry: &Entry) -> bool {
         match &entry.kind {
-            EntryKind::Queued {
-                commit,
-                proposal,
-                author,
-                claim,
-            } => self
+            EntryKind::Queued { commit, proposal, author, claim } => self
                 .commits
                 .get(commit)
                 .filter(|held| held.soundness == Soundness::Sound)
                 .and_then(|held| held.body.as_ref())
                 .is_some_and(|signed| {
                     let body = &signed.body;
-                    body.proposal.id() == *proposal
-                        && body.author() == *author
-                        && body.claim() == *claim
+                    body.proposal.id() == *proposal && body.author() == *author && body.claim() == *claim
                 }),
-            EntryKind::Accepted { .. } => self
-                .chain
-                .queue()
-                .front()
-                .is_some_and(|queued| self.outcome(queued) == Outcome::Accept),
+            EntryKind::Accepted { .. } => {
+                self.chain.queue().front().is_some_and(|queued| self.outcome(queued) == Outcome::Accept)
+            }
             EntryKind::Refused { why, .. } => self.chain.queue().front().is_some_and(|queued| {
                 let tally = self.tally(queued.commit);
                 settle::refusal_holds(
@@ -674,23 +592,13 @@ impl Machine {
     }
 
     fn tally(&self, commit: CommitId) -> Tally {
-        let verdicts = self
-            .verdicts
-            .get(&commit)
-            .into_iter()
-            .flat_map(|of| of.values().map(|signed| &signed.body));
+        let verdicts = self.verdicts.get(&commit).into_iter().flat_map(|of| of.values().map(|signed| &signed.body));
         Tally::new(commit, self.chain.roster(), verdicts)
     }
 
     fn outcome(&self, queued: &Queued) -> Outcome {
         let tally = self.tally(queued.commit);
-        settle::outcome(
-            self.chain.track(),
-            self.chain.quorum(),
-            &self.chain.record(),
-            &queued.claim,
-            &tally,
-        )
+        settle::outcome(self.chain.track(), self.chain.quorum(), &self.chain.record(), &queued.claim, &tally)
     }
 
     fn append(&mut self, certified: CertifiedEntry, publish: bool, out: &mut Vec<Output>) -> bool {
@@ -700,34 +608,20 @@ impl Machine {
         let height = certified.entry.height;
         out.push(Output::Append(certified.clone()));
         match &certified.entry.kind {
-            EntryKind::Queued {
-                commit, proposal, ..
-            } => {
+            EntryKind::Queued { commit, proposal, .. } => {
                 self.proposals.remove(proposal);
-                out.push(Output::Event(Event::Queued {
-                    commit: *commit,
-                    height,
-                }));
+                out.push(Output::Event(Event::Queued { commit: *commit, height }));
             }
             EntryKind::Accepted { commit } => {
                 self.settled(*commit, out);
                 if let Some(head) = self.chain.head() {
                     let (claim, credit) = (head.claim, head.credit);
-                    out.push(Output::Event(Event::Accepted {
-                        commit: *commit,
-                        height,
-                        claim,
-                        credit,
-                    }));
+                    out.push(Output::Event(Event::Accepted { commit: *commit, height, claim, credit }));
                 }
             }
             EntryKind::Refused { commit, why } => {
                 self.settled(*commit, out);
-                out.push(Output::Event(Event::Refused {
-                    commit: *commit,
-                    height,
-                    why: *why,
-                }));
+                out.push(Output::Event(Event::Refused { commit: *commit, height, why: *why }));
             }
             EntryKind::Roster { .. } => {}
         }
@@ -739,11 +633,7 @@ impl Machine {
 
     fn settled(&mut self, commit: CommitId, out: &mut Vec<Output>) {
         self.verdicts.remove(&commit);
-        if self
-            .commits
-            .remove(&commit)
-            .is_some_and(|held| held.replaying)
-        {
+        if self.commits.remove(&commit).is_some_and(|held| held.replaying) {
             out.push(Output::StopReplay(commit));
         }
     }
@@ -753,9 +643,7 @@ impl Machine {
             return;
         };
         let commit = queued.commit;
-        let hopeless =
-            settle::refused_unreplayed(self.chain.track(), &self.chain.record(), &queued.claim)
-                .is_some();
+        let hopeless = settle::refused_unreplayed(self.chain.track(), &self.chain.record(), &queued.claim).is_some();
         if hopeless || self.judged(commit) || !self.chain.roster().contains(&self.me) {
             return;
         }
@@ -784,8 +672,7 @@ impl Machine {
             .proposals
             .iter()
             .filter(|(_, opened)| {
-                opened.signed.body.ticketers.contains(&self.me)
-                    && !opened.tickets.contains_key(&self.me)
+                opened.signed.body.ticketers.contains(&self.me) && !opened.tickets.contains_key(&self.me)
             })
             .map(|(id, opened)| (opened.arrival, *id))
             .collect();
@@ -796,11 +683,7 @@ impl Machine {
     }
 
     fn issue_ticket(&mut self, id: ProposalId, now_ms: u64, out: &mut Vec<Output>) {
-        let Some(author) = self
-            .proposals
-            .get(&id)
-            .map(|opened| opened.signed.body.author)
-        else {
+        let Some(author) = self.proposals.get(&id).map(|opened| opened.signed.body.author) else {
             return;
         };
         let open_ms = open_ms(self.chain.track());
@@ -816,20 +699,13 @@ impl Machine {
         if open >= OPEN_PROPOSALS_PER_AUTHOR_MAX {
             return;
         }
-        let ticket = Ticket {
-            track: self.chain.id(),
-            proposal: id,
-            ticketer: self.me,
-        };
+        let ticket = Ticket { track: self.chain.id(), proposal: id, ticketer: self.me };
         let signed = Signed::by_verifier(ticket, &self.secret);
         if let Some(opened) = self.proposals.get_mut(&id) {
             opened.tickets.insert(self.me, signed.clone());
         }
         self.sign_and_publish(Gossip::Ticket(signed), out);
-        out.push(Output::Event(Event::Ticketed {
-            proposal: id,
-            author,
-        }));
+        out.push(Output::Event(Event::Ticketed { proposal: id, author }));
     }
 }
 

@@ -10,8 +10,8 @@
 use std::collections::BTreeMap;
 
 use cairn_protocol::{
-    Candidate, Certificate, CertifiedEntry, ChainState, Entry, EntryKind, Gossip, Record,
-    SeatSignature, VerifierKey, VerifierSecret, Vote,
+    Candidate, Certificate, CertifiedEntry, ChainState, Entry, EntryKind, Gossip, Record, SeatSignature, VerifierKey,
+    VerifierSecret, Vote,
 };
 
 /// What the ordering asks its owner to do, in this order.
@@ -34,11 +34,7 @@ pub struct Ordering {
 impl Ordering {
     /// The ordering for the verifier with this key.
     pub fn new(secret: VerifierSecret) -> Self {
-        Self {
-            secret,
-            candidate: None,
-            votes: BTreeMap::new(),
-        }
+        Self { secret, candidate: None, votes: BTreeMap::new() }
     }
 
     /// Takes a candidate that passed the gate. The first one of a height stays.
@@ -59,8 +55,7 @@ impl Ordering {
 
     fn forget_settled(&mut self, chain: &ChainState) {
         let next = chain.height().saturating_add(1);
-        self.candidate
-            .take_if(|candidate| candidate.entry.height < next);
+        self.candidate.take_if(|candidate| candidate.entry.height < next);
         self.votes.retain(|_, vote| vote.height >= next);
     }
 
@@ -95,10 +90,7 @@ impl Ordering {
             effects.push(Effect::Publish(Gossip::Vote(vote)));
         }
         if let Some(certificate) = self.certificate(entry, chain) {
-            effects.push(Effect::Decided(CertifiedEntry {
-                entry: entry.clone(),
-                certificate,
-            }));
+            effects.push(Effect::Decided(CertifiedEntry { entry: entry.clone(), certificate }));
         }
         effects
     }
@@ -109,18 +101,13 @@ impl Ordering {
             .zip(chain.roster())
             .filter_map(|(seat, key)| {
                 let vote = self.votes.get(key).filter(|vote| vote.entry == id)?;
-                Some(SeatSignature {
-                    seat,
-                    signature: vote.signature,
-                })
+                Some(SeatSignature { seat, signature: vote.signature })
             })
             .collect();
         if votes.len() < chain.quorum().votes {
             return None;
         }
-        Some(Certificate {
-            votes: votes.try_into().ok()?,
-        })
+        Some(Certificate { votes: votes.try_into().ok()? })
     }
 
     /// The candidate and the votes of the open height, for peers that missed them.
