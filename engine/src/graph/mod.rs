@@ -7,9 +7,11 @@
 //! *Invariant:* a graph is only built through the checked constructors of `build`, so every shape and dtype
 //! in it is consistent; its canonical bytes name the experiment.
 
+mod build;
 mod op;
 mod program;
 
+pub use build::GraphError;
 pub use op::{Attention, AttentionInput, Binary, DType, Init, Op, Random, RowOp, Unary};
 pub use program::{Param, Phase, Program, StateVar};
 
