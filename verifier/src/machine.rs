@@ -20,6 +20,7 @@ use cairn_protocol::{
 use crate::ordering::{Effect, Ordering};
 
 /// What happens to the machine.
+#[expect(clippy::large_enum_variant, reason = "consumed at once, never kept in a collection")]
 #[derive(Clone, Debug)]
 pub enum Input {
     /// A record that passed `gate::stateless`.
@@ -505,11 +506,11 @@ impl Machine {
         }
         for (id, held) in &mut self.commits {
             match &held.body {
-                None if held.soundness != Soundness::Unsound => {
-                    if held.asked_ms.is_none_or(|asked| now_ms.saturating_sub(asked) >= RESEND_MS) {
-                        held.asked_ms = Some(now_ms);
-                        out.push(Output::FetchCommit(*id));
-                    }
+                None if held.soundness != Soundness::Unsound
+                    && held.asked_ms.is_none_or(|asked| now_ms.saturating_sub(asked) >= RESEND_MS) =>
+                {
+                    held.asked_ms = Some(now_ms);
+                    out.push(Output::FetchCommit(*id));
                 }
                 Some(body) if held.soundness == Soundness::Unknown && self.chain.status(*id).is_none() => {
                     held.soundness = Soundness::Tracing;
