@@ -9,6 +9,7 @@ mod blob;
 mod board;
 mod error;
 mod schema;
+mod serve;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
