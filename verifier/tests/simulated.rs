@@ -206,6 +206,7 @@ struct Disk {
     bodies: Vec<Signed<Commit>>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "test traffic, consumed at once")]
 enum Message {
     Bytes(Vec<u8>),
     Body(Box<Signed<Commit>>),
