@@ -25,17 +25,11 @@ pub struct TooLong {
 }
 
 fn check(got: usize, max: usize) -> Result<(), TooLong> {
-    if got > max {
-        Err(TooLong { got, max })
-    } else {
-        Ok(())
-    }
+    if got > max { Err(TooLong { got, max }) } else { Ok(()) }
 }
 
 fn encode_len<E: Encoder>(len: usize, encoder: &mut E) -> Result<(), EncodeError> {
-    u32::try_from(len)
-        .map_err(|_| EncodeError::Other("length above u32"))?
-        .encode(encoder)
+    u32::try_from(len).map_err(|_| EncodeError::Other("length above u32"))?.encode(encoder)
 }
 
 fn decode_len<D: Decoder>(max: usize, decoder: &mut D) -> Result<usize, DecodeError> {
@@ -128,9 +122,7 @@ impl<C, T: Decode<C>, const N: usize> Decode<C> for BoundedVec<T, N> {
 }
 
 impl<'de, C, T: Decode<C>, const N: usize> BorrowDecode<'de, C> for BoundedVec<T, N> {
-    fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(
-        decoder: &mut D,
-    ) -> Result<Self, DecodeError> {
+    fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
         Self::decode(decoder)
     }
 }
@@ -197,9 +189,7 @@ impl<C, const N: usize> Decode<C> for BoundedBytes<N> {
 }
 
 impl<'de, C, const N: usize> BorrowDecode<'de, C> for BoundedBytes<N> {
-    fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(
-        decoder: &mut D,
-    ) -> Result<Self, DecodeError> {
+    fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
         Self::decode(decoder)
     }
 }
@@ -276,16 +266,12 @@ impl<const N: usize> Encode for Text<N> {
 
 impl<C, const N: usize> Decode<C> for Text<N> {
     fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        String::from_utf8(decode_bytes(N, decoder)?)
-            .map(Self)
-            .map_err(|_| DecodeError::Other("text is not UTF-8"))
+        String::from_utf8(decode_bytes(N, decoder)?).map(Self).map_err(|_| DecodeError::Other("text is not UTF-8"))
     }
 }
 
 impl<'de, C, const N: usize> BorrowDecode<'de, C> for Text<N> {
-    fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(
-        decoder: &mut D,
-    ) -> Result<Self, DecodeError> {
+    fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
         Self::decode(decoder)
     }
 }

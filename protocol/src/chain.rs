@@ -9,9 +9,7 @@ use serde::Serialize;
 
 use crate::ids::{CommitId, EntryId, ProposalId, TrackId};
 use crate::keys::{AuthorKey, Domain, VerifierKey};
-use crate::records::{
-    Certificate, CertifiedEntry, Claim, Entry, EntryKind, Record, Refusal, Track,
-};
+use crate::records::{Certificate, CertifiedEntry, Claim, Entry, EntryKind, Record, Refusal, Track};
 use crate::settle::{self, Quorum};
 
 /// Why an entry does not follow.
@@ -125,10 +123,7 @@ impl ChainState {
             rosters: vec![(0, track.roster.to_vec())],
             height: 0,
             tip: EntryId(id.0),
-            record: Claim {
-                metric: track.baseline.metric,
-                test: track.baseline.test,
-            },
+            record: Claim { metric: track.baseline.metric, test: track.baseline.test },
             queue: VecDeque::new(),
             proposals: BTreeSet::new(),
             commits: BTreeMap::new(),
@@ -180,10 +175,7 @@ impl ChainState {
     }
     /// Number of refused commits.
     pub fn refused(&self) -> usize {
-        self.commits
-            .values()
-            .filter(|status| matches!(status, Status::Refused(_)))
-            .count()
+        self.commits.values().filter(|status| matches!(status, Status::Refused(_))).count()
     }
     /// The roster now, in seat order.
     pub fn roster(&self) -> &[VerifierKey] {
@@ -194,11 +186,7 @@ impl ChainState {
         if height > self.height {
             return None;
         }
-        self.rosters
-            .iter()
-            .rev()
-            .find(|(from, _)| *from <= height)
-            .map(|(_, roster)| roster.as_slice())
+        self.rosters.iter().rev().find(|(from, _)| *from <= height).map(|(_, roster)| roster.as_slice())
     }
     /// The quorum of the roster now.
     pub fn quorum(&self) -> Quorum {
@@ -206,19 +194,11 @@ impl ChainState {
     }
     /// An entry that follows the tip.
     pub fn next(&self, kind: EntryKind) -> Entry {
-        Entry {
-            track: self.id,
-            height: self.height.saturating_add(1),
-            previous: self.tip,
-            kind,
-        }
+        Entry { track: self.id, height: self.height.saturating_add(1), previous: self.tip, kind }
     }
 
     fn first(&self, commit: CommitId) -> Result<&Queued, ChainError> {
-        self.queue
-            .front()
-            .filter(|queued| queued.commit == commit)
-            .ok_or(ChainError::NotFirst(commit))
+        self.queue.front().filter(|queued| queued.commit == commit).ok_or(ChainError::NotFirst(commit))
     }
 
     /// Whether `entry` may follow the tip, as far as the chain alone can tell.
@@ -228,21 +208,13 @@ impl ChainState {
         }
         let want = self.height.saturating_add(1);
         if entry.height != want {
-            return Err(ChainError::Height {
-                got: entry.height,
-                want,
-            });
+            return Err(ChainError::Height { got: entry.height, want });
         }
         if entry.previous != self.tip {
-            return Err(ChainError::Previous {
-                got: entry.previous,
-                want: self.tip,
-            });
+            return Err(ChainError::Previous { got: entry.previous, want: self.tip });
         }
         match &entry.kind {
-            EntryKind::Queued {
-                commit, proposal, ..
-            } => {
+            EntryKind::Queued { commit, proposal, .. } => {
                 if self.commits.contains_key(commit) || self.proposals.contains(proposal) {
                     return Err(ChainError::Repeated(*commit));
                 }
@@ -255,14 +227,9 @@ impl ChainState {
             }
             EntryKind::Refused { commit, why } => {
                 let queued = self.first(*commit)?;
-                let holds = match (
-                    settle::refused_unreplayed(&self.track, &self.record, &queued.claim),
-                    why,
-                ) {
+                let holds = match (settle::refused_unreplayed(&self.track, &self.record, &queued.claim), why) {
                     (Some(reason), why) => reason == *why,
-                    (None, Refusal::Refuted(item) | Refusal::Skipped(item)) => {
-                        settle::has_item(&self.track, *item)
-                    }
+                    (None, Refusal::Refuted(item) | Refusal::Skipped(item)) => settle::has_item(&self.track, *item),
                     (None, Refusal::NotARecord | Refusal::TestWorse) => false,
                 };
                 if !holds {
@@ -279,31 +246,22 @@ impl ChainState {
     }
 
     /// Whether the certificate holds q valid votes of the present roster for `entry`.
-    pub fn check_certificate(
-        &self,
-        entry: &Entry,
-        certificate: &Certificate,
-    ) -> Result<(), ChainError> {
+    pub fn check_certificate(&self, entry: &Entry, certificate: &Certificate) -> Result<(), ChainError> {
         let (id, roster, want) = (entry.id(), self.roster(), self.quorum().votes);
         let mut last = None;
         let mut got = 0;
         for vote in &certificate.votes {
             let in_order = last.is_none_or(|last| vote.seat > last);
             last = Some(vote.seat);
-            let holds = roster.get(usize::from(vote.seat)).is_some_and(|key| {
-                key.verify(Domain::Vote, &self.id, &id.0, &vote.signature)
-                    .is_ok()
-            });
+            let holds = roster
+                .get(usize::from(vote.seat))
+                .is_some_and(|key| key.verify(Domain::Vote, &self.id, &id.0, &vote.signature).is_ok());
             if !(in_order && holds) {
                 return Err(ChainError::Certificate { got, want });
             }
             got += 1;
         }
-        if got < want {
-            Err(ChainError::Certificate { got, want })
-        } else {
-            Ok(())
-        }
+        if got < want { Err(ChainError::Certificate { got, want }) } else { Ok(()) }
     }
 
     /// Appends a certified entry, or leaves the state as it was.
@@ -314,12 +272,7 @@ impl ChainState {
         self.height = entry.height;
         self.tip = entry.id();
         match &entry.kind {
-            EntryKind::Queued {
-                commit,
-                proposal,
-                author,
-                claim,
-            } => {
+            EntryKind::Queued { commit, proposal, author, claim } => {
                 self.commits.insert(*commit, Status::Queued);
                 self.proposals.insert(*proposal);
                 self.queue.push_back(Queued {

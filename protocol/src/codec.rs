@@ -17,10 +17,7 @@ use crate::limits::RESPONSE_BYTES_MAX;
 const CLAIM_BYTES_MAX: usize = 2 * RESPONSE_BYTES_MAX;
 
 const CONFIG: Configuration<BigEndian, Fixint, Limit<CLAIM_BYTES_MAX>> =
-    bincode::config::standard()
-        .with_big_endian()
-        .with_fixed_int_encoding()
-        .with_limit::<CLAIM_BYTES_MAX>();
+    bincode::config::standard().with_big_endian().with_fixed_int_encoding().with_limit::<CLAIM_BYTES_MAX>();
 
 /// A type with one canonical encoding of bounded size.
 ///
@@ -76,13 +73,10 @@ pub fn encode<T: Encode>(value: &T) -> Vec<u8> {
 /// The value of canonical `bytes`, or why they are not canonical.
 pub fn decode<T: Wire>(bytes: &[u8]) -> Result<T, CodecError> {
     if bytes.len() > T::BYTES_MAX {
-        return Err(CodecError::TooLong {
-            got: bytes.len(),
-            max: T::BYTES_MAX,
-        });
+        return Err(CodecError::TooLong { got: bytes.len(), max: T::BYTES_MAX });
     }
-    let (value, used) = bincode::decode_from_slice::<T, _>(bytes, CONFIG)
-        .map_err(|error| CodecError::Malformed(error.to_string()))?;
+    let (value, used) =
+        bincode::decode_from_slice::<T, _>(bytes, CONFIG).map_err(|error| CodecError::Malformed(error.to_string()))?;
     if used != bytes.len() {
         return Err(CodecError::Trailing(bytes.len().saturating_sub(used)));
     }

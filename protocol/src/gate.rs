@@ -129,12 +129,7 @@ pub fn with_chain(gossip: &Gossip, chain: &ChainState) -> Result<(), GateError> 
         Gossip::Ticket(ticket) => seat(chain, &ticket.body.ticketer.0),
         Gossip::Verdict(verdict) => {
             seat(chain, &verdict.body.verifier.0)?;
-            if verdict
-                .body
-                .findings
-                .iter()
-                .any(|judged| !settle::has_item(chain.track(), judged.item))
-            {
+            if verdict.body.findings.iter().any(|judged| !settle::has_item(chain.track(), judged.item)) {
                 return Err(GateError::Item);
             }
             Ok(())
@@ -143,38 +138,21 @@ pub fn with_chain(gossip: &Gossip, chain: &ChainState) -> Result<(), GateError> 
         Gossip::Candidate(candidate) if chain.roster().first() != Some(&candidate.sequencer) => {
             Err(GateError::NotSequencer)
         }
-        Gossip::Idea(_)
-        | Gossip::Reports(_)
-        | Gossip::Commit(_)
-        | Gossip::Candidate(_)
-        | Gossip::Entry(_) => Ok(()),
+        Gossip::Idea(_) | Gossip::Reports(_) | Gossip::Commit(_) | Gossip::Candidate(_) | Gossip::Entry(_) => Ok(()),
     }
 }
 
 fn seat(chain: &ChainState, key: &[u8; 32]) -> Result<(), GateError> {
-    if chain.roster().iter().any(|member| member.0 == *key) {
-        Ok(())
-    } else {
-        Err(GateError::NoSeat)
-    }
+    if chain.roster().iter().any(|member| member.0 == *key) { Ok(()) } else { Err(GateError::NoSeat) }
 }
 
 fn ticketers(proposal: &Proposal, chain: &ChainState) -> Result<(), GateError> {
-    let roster = chain
-        .roster_at(proposal.roster_height)
-        .ok_or(GateError::RosterHeight(proposal.roster_height))?;
+    let roster = chain.roster_at(proposal.roster_height).ok_or(GateError::RosterHeight(proposal.roster_height))?;
     let want = settle::quorum(roster.len()).votes;
     let mut seats = roster.iter();
     // Each ticketer is found after the one before it: distinct and in seat order.
-    let in_order = proposal
-        .ticketers
-        .iter()
-        .all(|ticketer| seats.any(|member| member == ticketer));
-    if proposal.ticketers.len() == want && in_order {
-        Ok(())
-    } else {
-        Err(GateError::Ticketers(proposal.id(), want))
-    }
+    let in_order = proposal.ticketers.iter().all(|ticketer| seats.any(|member| member == ticketer));
+    if proposal.ticketers.len() == want && in_order { Ok(()) } else { Err(GateError::Ticketers(proposal.id(), want)) }
 }
 
 /// Checks a whole commit, all but its trace and its runs.
@@ -185,17 +163,10 @@ pub fn commit(signed: &Signed<Commit>, chain: &ChainState) -> Result<(), GateErr
     }
     let source = commit.draft.source.len();
     if source > track.source_bytes as usize {
-        return Err(GateError::Source {
-            got: source,
-            max: track.source_bytes,
-        });
+        return Err(GateError::Source { got: source, max: track.source_bytes });
     }
     let count = |what, got, want| {
-        if got == want {
-            Ok(())
-        } else {
-            Err(GateError::Count { what, got, want })
-        }
+        if got == want { Ok(()) } else { Err(GateError::Count { what, got, want }) }
     };
     count("runs", commit.runs.len(), usize::from(track.seeds))?;
     for run in &commit.runs {
@@ -207,19 +178,12 @@ pub fn commit(signed: &Signed<Commit>, chain: &ChainState) -> Result<(), GateErr
     }
     ticketers(proposal, chain)?;
     if commit.tickets.len() != proposal.ticketers.len() {
-        return Err(GateError::Tickets {
-            got: commit.tickets.len(),
-            want: proposal.ticketers.len(),
-        });
+        return Err(GateError::Tickets { got: commit.tickets.len(), want: proposal.ticketers.len() });
     }
     check_proposal(&commit.proposal)?;
     let id = commit.proposal.id();
     for (ticketer, signature) in proposal.ticketers.iter().zip(&commit.tickets) {
-        let ticket = Ticket {
-            track: chain.id(),
-            proposal: id,
-            ticketer: *ticketer,
-        };
+        let ticket = Ticket { track: chain.id(), proposal: id, ticketer: *ticketer };
         ticketer.verify(Domain::Ticket, &chain.id(), &ticket.id().0, signature)?;
     }
     Ok(signed.verify()?)
@@ -228,50 +192,25 @@ pub fn commit(signed: &Signed<Commit>, chain: &ChainState) -> Result<(), GateErr
 /// Checks a track's own fields.
 pub fn track(track: &Track) -> Result<(), GateError> {
     let bad = |holds: bool, what| {
-        if holds {
-            Ok(())
-        } else {
-            Err(GateError::BadTrack(what))
-        }
+        if holds { Ok(()) } else { Err(GateError::BadTrack(what)) }
     };
     bad(track.version == WIRE_VERSION, "version is not this build's")?;
-    bad(
-        track.arithmetic == ARITHMETIC_VERSION,
-        "arithmetic is not this build's",
-    )?;
+    bad(track.arithmetic == ARITHMETIC_VERSION, "arithmetic is not this build's")?;
     let name = track.name.as_str();
     bad(
-        !name.is_empty()
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
         "name has other characters than a-z, 0-9 and -",
     )?;
-    bad(
-        (1..=SEEDS_MAX).contains(&usize::from(track.seeds)),
-        "number of seeds is not 1 to 8",
-    )?;
+    bad((1..=SEEDS_MAX).contains(&usize::from(track.seeds)), "number of seeds is not 1 to 8")?;
     bad(track.segments == SEGMENTS, "number of segments is not 16")?;
     bad(track.margin > 0, "margin is not positive")?;
-    bad(
-        (1..=SOURCE_BYTES_MAX).contains(&(track.source_bytes as usize)),
-        "source limit is not 1 to 16384 bytes",
-    )?;
-    bad(
-        track.baseline.source.len() <= track.source_bytes as usize,
-        "baseline is longer than its source limit",
-    )?;
-    bad(
-        track.data.iter().all(|blob| blob.bytes <= BLOB_BYTES_MAX),
-        "data are larger than 4 GiB a file",
-    )?;
+    bad((1..=SOURCE_BYTES_MAX).contains(&(track.source_bytes as usize)), "source limit is not 1 to 16384 bytes")?;
+    bad(track.baseline.source.len() <= track.source_bytes as usize, "baseline is longer than its source limit")?;
+    bad(track.data.iter().all(|blob| blob.bytes <= BLOB_BYTES_MAX), "data are larger than 4 GiB a file")?;
     bad(!track.data.is_empty(), "data are missing")?;
     bad(!track.roster.is_empty(), "roster is empty")?;
     let mut keys = track.roster.to_vec();
     keys.sort_unstable();
     keys.dedup();
-    bad(
-        keys.len() == track.roster.len(),
-        "roster names a verifier twice",
-    )
+    bad(keys.len() == track.roster.len(), "roster names a verifier twice")
 }

@@ -102,10 +102,7 @@ fn verify(
 ) -> Result<(), BadSignature> {
     VerifyingKey::from_bytes(key)
         .and_then(|key| {
-            key.verify_strict(
-                &message(domain, track, hash),
-                &ed25519_dalek::Signature::from_bytes(&signature.0),
-            )
+            key.verify_strict(&message(domain, track, hash), &ed25519_dalek::Signature::from_bytes(&signature.0))
         })
         .map_err(|_| BadSignature)
 }

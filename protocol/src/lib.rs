@@ -23,8 +23,7 @@ pub use codec::{CodecError, Wire, decode, encode};
 pub use gate::GateError;
 pub use ids::*;
 pub use keys::{
-    AuthorKey, AuthorSecret, BadSignature, Domain, PeerKey, PeerSecret, Signature, VerifierKey,
-    VerifierSecret,
+    AuthorKey, AuthorSecret, BadSignature, Domain, PeerKey, PeerSecret, Signature, VerifierKey, VerifierSecret,
 };
 pub use messages::{Candidate, Channel, Gossip, Request, Response};
 pub use records::*;

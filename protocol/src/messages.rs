@@ -26,20 +26,11 @@ impl Candidate {
     /// Proposes `entry`.
     pub fn sign(entry: Entry, secret: &VerifierSecret) -> Self {
         let signature = secret.sign(Domain::Candidate, &entry.track, &entry.id().0);
-        Self {
-            entry,
-            sequencer: secret.public(),
-            signature,
-        }
+        Self { entry, sequencer: secret.public(), signature }
     }
     /// Checks the signature.
     pub fn verify(&self) -> Result<(), BadSignature> {
-        self.sequencer.verify(
-            Domain::Candidate,
-            &self.entry.track,
-            &self.entry.id().0,
-            &self.signature,
-        )
+        self.sequencer.verify(Domain::Candidate, &self.entry.track, &self.entry.id().0, &self.signature)
     }
 }
 
@@ -110,9 +101,7 @@ impl Gossip {
     pub fn channel(&self) -> Channel {
         match self {
             Gossip::Idea(_) | Gossip::Reports(_) => Channel::Reports,
-            Gossip::Proposal(_) | Gossip::Ticket(_) | Gossip::Commit(_) | Gossip::Verdict(_) => {
-                Channel::Work
-            }
+            Gossip::Proposal(_) | Gossip::Ticket(_) | Gossip::Commit(_) | Gossip::Verdict(_) => Channel::Work,
             Gossip::Candidate(_) | Gossip::Vote(_) | Gossip::Entry(_) => Channel::Chain,
         }
     }

@@ -257,18 +257,8 @@ impl Commit {
     /// What the commit claims.
     pub fn claim(&self) -> Claim {
         Claim {
-            metric: self
-                .runs
-                .iter()
-                .map(|run| run.metric)
-                .max()
-                .unwrap_or(i64::MAX),
-            test: self
-                .runs
-                .iter()
-                .map(|run| run.test)
-                .max()
-                .unwrap_or(i64::MAX),
+            metric: self.runs.iter().map(|run| run.metric).max().unwrap_or(i64::MAX),
+            test: self.runs.iter().map(|run| run.test).max().unwrap_or(i64::MAX),
         }
     }
     /// The official seeds, in order.
@@ -281,13 +271,8 @@ impl Commit {
 pub fn official_seeds(proposal: ProposalId, tickets: &[Signature], count: usize) -> Vec<Seed> {
     let mut joined = Vec::with_capacity(32 + tickets.len() * 64);
     joined.extend_from_slice(&proposal.0);
-    tickets
-        .iter()
-        .for_each(|ticket| joined.extend_from_slice(&ticket.0));
-    (0..)
-        .take(count)
-        .map(|j: u32| Seed(hash("official seed", &[&joined, &j.to_be_bytes()])))
-        .collect()
+    tickets.iter().for_each(|ticket| joined.extend_from_slice(&ticket.0));
+    (0..).take(count).map(|j: u32| Seed(hash("official seed", &[&joined, &j.to_be_bytes()]))).collect()
 }
 
 /// The worst of the official runs.
@@ -373,21 +358,9 @@ pub struct Verdict {
 /// The step strictly inside a segment of `len` steps whose state proves a replay: in 1..len.
 ///
 /// A segment of one step has no inside; its end (1) stands in.
-pub fn inside_step(
-    verifier: VerifierKey,
-    commit: CommitId,
-    seed: u8,
-    segment: u16,
-    len: u64,
-) -> u64 {
-    let digest = hash(
-        "inside step",
-        &[&verifier.0, &commit.0, &[seed], &segment.to_be_bytes()],
-    );
-    let draw = digest
-        .iter()
-        .take(8)
-        .fold(0u64, |sum, byte| (sum << 8) | u64::from(*byte));
+pub fn inside_step(verifier: VerifierKey, commit: CommitId, seed: u8, segment: u16, len: u64) -> u64 {
+    let digest = hash("inside step", &[&verifier.0, &commit.0, &[seed], &segment.to_be_bytes()]);
+    let draw = digest.iter().take(8).fold(0u64, |sum, byte| (sum << 8) | u64::from(*byte));
     match len.checked_sub(1) {
         None | Some(0) => len,
         Some(inside) => 1 + draw % inside,
@@ -396,10 +369,7 @@ pub fn inside_step(
 
 /// Hash of an evaluation's result.
 pub fn evaluation_hash(metric: i64, test: i64) -> Hash32 {
-    Hash32(hash(
-        "evaluation",
-        &[&metric.to_be_bytes(), &test.to_be_bytes()],
-    ))
+    Hash32(hash("evaluation", &[&metric.to_be_bytes(), &test.to_be_bytes()]))
 }
 
 /// Why a queued commit was refused.
@@ -454,9 +424,9 @@ impl EntryKind {
     /// The commit it is about.
     pub fn commit(&self) -> Option<CommitId> {
         match self {
-            EntryKind::Queued { commit, .. }
-            | EntryKind::Accepted { commit }
-            | EntryKind::Refused { commit, .. } => Some(*commit),
+            EntryKind::Queued { commit, .. } | EntryKind::Accepted { commit } | EntryKind::Refused { commit, .. } => {
+                Some(*commit)
+            }
             EntryKind::Roster { .. } => None,
         }
     }
@@ -562,12 +532,7 @@ impl<T: Signable> Signed<T> {
     /// Checks the signature.
     pub fn verify(&self) -> Result<(), BadSignature> {
         let digest = hash(T::NAME, &[&encode(&self.body)]);
-        AuthorKey(self.body.signer()).verify(
-            T::DOMAIN,
-            &self.body.track(),
-            &digest,
-            &self.signature,
-        )
+        AuthorKey(self.body.signer()).verify(T::DOMAIN, &self.body.track(), &digest, &self.signature)
     }
     /// The record's id; the signature is no part of it.
     pub fn id(&self) -> T::Id {
@@ -654,8 +619,7 @@ impl Signed<Commit> {
 impl CommitHeader {
     /// Checks the author's signature.
     pub fn verify(&self) -> Result<(), BadSignature> {
-        self.author
-            .verify(Domain::Commit, &self.track, &self.commit.0, &self.signature)
+        self.author.verify(Domain::Commit, &self.track, &self.commit.0, &self.signature)
     }
 }
 
@@ -664,18 +628,11 @@ impl Vote {
     pub fn sign(entry: &Entry, secret: &VerifierSecret) -> Self {
         let id = entry.id();
         let signature = secret.sign(Domain::Vote, &entry.track, &id.0);
-        Self {
-            track: entry.track,
-            height: entry.height,
-            entry: id,
-            verifier: secret.public(),
-            signature,
-        }
+        Self { track: entry.track, height: entry.height, entry: id, verifier: secret.public(), signature }
     }
     /// Checks the signature.
     pub fn verify(&self) -> Result<(), BadSignature> {
-        self.verifier
-            .verify(Domain::Vote, &self.track, &self.entry.0, &self.signature)
+        self.verifier.verify(Domain::Vote, &self.track, &self.entry.0, &self.signature)
     }
 }
 
@@ -686,13 +643,7 @@ pub fn commitment(author: AuthorKey, draft: &Draft, salt: Hash32) -> Commitment 
 
 impl Proposal {
     fn stamped(&self) -> [u8; 32] {
-        hash(
-            "proposal without stamp",
-            &[&encode(&Proposal {
-                stamp: 0,
-                ..self.clone()
-            })],
-        )
+        hash("proposal without stamp", &[&encode(&Proposal { stamp: 0, ..self.clone() })])
     }
 
     /// Whether the stamp's work was done.
@@ -713,10 +664,7 @@ impl Proposal {
 
 fn stamp_zeros(stamped: &[u8; 32], number: u64) -> u32 {
     let digest = hash("stamp", &[stamped, &number.to_be_bytes()]);
-    let head = digest
-        .iter()
-        .take(8)
-        .fold(0u64, |sum, byte| (sum << 8) | u64::from(*byte));
+    let head = digest.iter().take(8).fold(0u64, |sum, byte| (sum << 8) | u64::from(*byte));
     head.leading_zeros()
 }
 

@@ -23,11 +23,7 @@ pub struct Quorum {
 /// The quorum of a roster of `seats`.
 pub fn quorum(seats: usize) -> Quorum {
     let faulty = seats.saturating_sub(1) / 3;
-    Quorum {
-        seats,
-        faulty,
-        votes: seats.saturating_sub(faulty),
-    }
+    Quorum { seats, faulty, votes: seats.saturating_sub(faulty) }
 }
 
 impl Quorum {
@@ -39,10 +35,7 @@ impl Quorum {
 
 /// Whether `claim` beats `record` by the margin: claim ≤ record − δ.
 pub fn beats(claim: &Claim, record: &Claim, margin: i64) -> bool {
-    record
-        .metric
-        .checked_sub(margin)
-        .is_some_and(|limit| claim.metric <= limit)
+    record.metric.checked_sub(margin).is_some_and(|limit| claim.metric <= limit)
 }
 
 /// The test rule: the test metric is no worse than the record's by more than the margin.
@@ -99,26 +92,15 @@ pub struct Tally(BTreeMap<Item, Count>);
 
 impl Tally {
     /// Counts the verdicts about `commit` by members of `roster`; of two by one member, the first.
-    pub fn new<'a>(
-        commit: CommitId,
-        roster: &[VerifierKey],
-        verdicts: impl IntoIterator<Item = &'a Verdict>,
-    ) -> Self {
+    pub fn new<'a>(commit: CommitId, roster: &[VerifierKey], verdicts: impl IntoIterator<Item = &'a Verdict>) -> Self {
         let mut counts: BTreeMap<Item, Count> = BTreeMap::new();
         let mut heard = std::collections::BTreeSet::new();
         for verdict in verdicts {
-            if verdict.commit != commit
-                || !roster.contains(&verdict.verifier)
-                || !heard.insert(verdict.verifier)
-            {
+            if verdict.commit != commit || !roster.contains(&verdict.verifier) || !heard.insert(verdict.verifier) {
                 continue;
             }
             let mut judged = std::collections::BTreeSet::new();
-            for found in verdict
-                .findings
-                .iter()
-                .filter(|found| judged.insert(found.item))
-            {
+            for found in verdict.findings.iter().filter(|found| judged.insert(found.item)) {
                 let count = counts.entry(found.item).or_default();
                 match found.finding {
                     Finding::Good { .. } => count.good += 1,
@@ -158,24 +140,14 @@ pub fn refusal_holds(
 ) -> bool {
     match (refused_unreplayed(track, record, claim), why) {
         (Some(reason), why) => reason == why,
-        (None, Refusal::Refuted(item)) => {
-            has_item(track, item) && tally.of(item).bad >= quorum.confirmations()
-        }
-        (None, Refusal::Skipped(item)) => {
-            has_item(track, item) && tally.of(item).cannot >= quorum.votes
-        }
+        (None, Refusal::Refuted(item)) => has_item(track, item) && tally.of(item).bad >= quorum.confirmations(),
+        (None, Refusal::Skipped(item)) => has_item(track, item) && tally.of(item).cannot >= quorum.votes,
         (None, Refusal::NotARecord | Refusal::TestWorse) => false,
     }
 }
 
 /// The outcome for the first commit of the queue.
-pub fn outcome(
-    track: &Track,
-    quorum: Quorum,
-    record: &Claim,
-    claim: &Claim,
-    tally: &Tally,
-) -> Outcome {
+pub fn outcome(track: &Track, quorum: Quorum, record: &Claim, claim: &Claim, tally: &Tally) -> Outcome {
     if let Some(why) = refused_unreplayed(track, record, claim) {
         return Outcome::Refuse(why);
     }
@@ -190,9 +162,5 @@ pub fn outcome(
         }
         all_good &= count.good >= quorum.confirmations();
     }
-    if all_good {
-        Outcome::Accept
-    } else {
-        Outcome::Open
-    }
+    if all_good { Outcome::Accept } else { Outcome::Open }
 }
