@@ -1,0 +1,95 @@
+//! What every backend offers: a graph made ready once, run many times.
+//!
+//! *Invariant:* exact backends give the bits of [`mod@crate::reference`], whatever their options.
+
+use cairn_protocol::Seed;
+use thiserror::Error;
+
+use crate::graph::{Graph, NodeId};
+
+/// Elements of a tensor, row-major; its shape stands in the graph.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tensor {
+    /// Floats of the closed number system.
+    F32(Vec<f32>),
+    /// Indices, tokens, labels.
+    I32(Vec<i32>),
+}
+
+/// What one execution reads besides the graph.
+#[derive(Clone, Copy, Debug)]
+pub struct Feed<'a> {
+    /// `Input(0)` and `Input(1)`.
+    pub inputs: [&'a Tensor; 2],
+    /// Parameters, in the program's order.
+    pub params: &'a [Vec<f32>],
+    /// Optimiser state, in the program's order.
+    pub states: &'a [Vec<f32>],
+    /// Value of each table at this step.
+    pub tables: &'a [f32],
+    /// Seed of the run: keys the random nodes.
+    pub seed: &'a Seed,
+    /// Step of the run, counted from 0 over all phases: the random nodes' counter.
+    pub step: u64,
+}
+
+/// A graph that is ready to run on one backend.
+pub trait Executor: Send {
+    /// Computes the wanted nodes, in the order in which they were wanted, each into a vector that has its length.
+    fn run(&mut self, feed: &Feed<'_>, out: &mut [Vec<f32>]) -> Result<(), BackendError>;
+}
+
+/// Which backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The definition: scalar, slow.
+    Reference,
+    /// Exact and fast.
+    Cpu,
+}
+
+/// An instruction set of the cpu backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Isa {
+    /// Portable Rust.
+    Scalar,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// x86-64 with AVX-512F.
+    Avx512,
+}
+
+/// A backend and its options; none of them changes a bit of any exact result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The backend.
+    pub kind: Kind,
+    /// Threads, at least 1.
+    pub threads: usize,
+    /// Instruction set; the best that this processor has when none is named.
+    pub isa: Option<Isa>,
+    /// Whether chains of elementwise nodes run as one pass.
+    pub fuse: bool,
+}
+
+/// Why a backend cannot run something.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BackendError {
+    /// The processor lacks the instruction set that was asked for.
+    #[error("this processor has no {0:?}; it has {1:?}")]
+    Isa(Isa, Vec<Isa>),
+    /// The caller's tensors do not fit the graph.
+    #[error("{0}")]
+    Feed(String),
+    /// Memory or threads could not be had.
+    #[error("{0}")]
+    Resources(String),
+}
+
+/// Makes `graph` ready: `wanted` are the F32 nodes whose values each run gives.
+pub fn prepare(options: &Options, graph: &Graph, wanted: &[NodeId]) -> Result<Box<dyn Executor>, BackendError> {
+    match options.kind {
+        Kind::Reference => Ok(Box::new(crate::reference::Reference::new(graph, wanted))),
+        Kind::Cpu => Ok(Box::new(crate::cpu::Cpu::new(graph, wanted, options)?)),
+    }
+}

@@ -1,0 +1,1 @@
+//! Reverse-mode differentiation: gradients as ordinary nodes of the same graph.

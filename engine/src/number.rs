@@ -1,0 +1,1 @@
+//! The closed number system: `canon`, operand rounding, saturation (`docs/spec/arithmetic.md`).

@@ -1,0 +1,1 @@
+//! Metered operations: what a graph costs, as a property of the graph alone.

@@ -1,0 +1,1 @@
+//! Counter-based random numbers: Threefry-2x32, keyed by seed, kind and name.

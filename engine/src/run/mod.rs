@@ -1,0 +1,1 @@
+//! A whole training: initialise, step, hash, evaluate.
