@@ -8,10 +8,12 @@
 //! in it is consistent; its canonical bytes name the experiment.
 
 mod build;
+mod canonical;
 mod op;
 mod program;
 
 pub use build::GraphError;
+pub use canonical::{canonical_bytes, program_id};
 pub use op::{Attention, AttentionInput, Binary, DType, Init, Op, Random, RowOp, Unary};
 pub use program::{Param, Phase, Program, StateVar};
 
