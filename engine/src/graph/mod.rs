@@ -65,6 +65,11 @@ impl Graph {
         self.line = line;
     }
 
+    /// The source line that new nodes are blamed on.
+    pub fn line(&self) -> u32 {
+        self.line
+    }
+
     /// The source line of a node, 0 when it came from no line.
     pub fn line_of(&self, id: NodeId) -> u32 {
         self.lines.get(id as usize).copied().unwrap_or(0)
