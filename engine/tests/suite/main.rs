@@ -2,4 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod canonical;
+mod cases;
+mod gradients;
+mod price;
 mod programs;
