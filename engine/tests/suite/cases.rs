@@ -106,6 +106,10 @@ fn ids(g: &mut Graph, shape: &[u32]) -> NodeId {
     g.input(0, Shape(shape.to_vec()), DType::I32).unwrap()
 }
 
+fn number(g: &mut Graph, value: f32) -> NodeId {
+    g.full(value.to_bits(), Shape::default()).unwrap()
+}
+
 fn causal(scale: f32) -> Attention {
     Attention { causal: true, window: 0, scale: scale.to_bits(), soft_cap: 0 }
 }
@@ -312,6 +316,18 @@ pub(crate) const CASES: &[Case] = &[
     case!("pad", [(&[2, 3], Any)], [], |g, x| g.pad(x[0], 0, 1, 2).unwrap()),
     case!("concat", [(&[2, 3], Any), (&[2, 1], Any), (&[2, 2], Any)], [], |g, x| {
         g.concat(&[x[0], x[1], x[2], x[0]], 1).unwrap()
+    }),
+    case!("gelu", [(&[2, 5], Any)], [], |g, x| {
+        let [half, one, root] = [0.5, 1.0, std::f32::consts::FRAC_1_SQRT_2].map(|c| number(g, c));
+        let scaled = g.binary(Binary::Mul, x[0], root).unwrap();
+        let erf = g.unary(Unary::Erf, scaled).unwrap();
+        let weight = g.binary(Binary::Add, one, erf).unwrap();
+        let halved = g.binary(Binary::Mul, x[0], half).unwrap();
+        g.binary(Binary::Mul, halved, weight).unwrap()
+    }),
+    case!("silu", [(&[2, 5], Any)], [], |g, x| {
+        let weight = g.unary(Unary::Sigmoid, x[0]).unwrap();
+        g.binary(Binary::Mul, x[0], weight).unwrap()
     }),
     case!("fan-out", [(&[2, 3], Any)], [], |g, x| {
         let a = g.binary(Binary::Mul, x[0], x[0]).unwrap();

@@ -15,7 +15,7 @@ fn wide(tensors: &[Vec<f32>]) -> Vec<Vec<f64>> {
     tensors.iter().map(|tensor| tensor.iter().map(|&x| f64::from(x)).collect()).collect()
 }
 
-fn point(inputs: [Tensor; 2], params: &[Vec<f32>], states: &[Vec<f32>]) -> Point {
+pub(crate) fn point(inputs: [Tensor; 2], params: &[Vec<f32>], states: &[Vec<f32>]) -> Point {
     Point { inputs, params: wide(params), states: wide(states), tables: vec![], seed: Seed([7; 32]), step: 3 }
 }
 

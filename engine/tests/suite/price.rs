@@ -180,7 +180,8 @@ fn the_budget_buys_steps() {
     let lopsided = price::steps(&[1 << 40, 1], &[999_999, 1], 0, 1 << 42).unwrap();
     assert_eq!(lopsided.steps[0], 1, "at least one step of each phase is left");
     assert!(lopsided.steps.iter().map(|&n| u64::from(n)).sum::<u64>() <= STEPS_MAX);
-    let refused: &[(&[u64], &[u32], u64, u64, &str)] = &[
+    type Refused = (&'static [u64], &'static [u32], u64, u64, &'static str);
+    let refused: &[Refused] = &[
         (&[1000], &[1_000_000], 500, 400, "evaluations"),
         (&[1000], &[1_000_000], 500, 16_499, "buys 15 steps"),
         (&[1000, 1_000_000], &[500_000, 500_000], 0, 1_000_000, "phase 1"),
