@@ -20,7 +20,7 @@ pub(crate) fn point(inputs: [Tensor; 2], params: &[Vec<f32>], states: &[Vec<f32>
 }
 
 /// Checks each element of each gradient against a central difference of the loss.
-fn check(what: &str, graph: &Graph, loss: NodeId, gradients: &[NodeId], point: &Point) {
+pub(crate) fn check(what: &str, graph: &Graph, loss: NodeId, gradients: &[NodeId], point: &Point) {
     const STEP: f64 = 1e-5;
     let found = evaluate_at(graph, point, gradients);
     let (graph, roots) = graph.pruned(&[loss]);

@@ -7,3 +7,4 @@ mod cases;
 mod gradients;
 mod price;
 mod programs;
+mod random_graphs;
