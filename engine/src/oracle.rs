@@ -94,12 +94,31 @@ pub fn evaluate(graph: &Graph, feed: &Feed<'_>, wanted: &[NodeId]) -> Vec<Vec<f6
 /// # Panics
 /// The point does not fit the graph.
 pub fn evaluate_at(graph: &Graph, point: &Point, wanted: &[NodeId]) -> Vec<Vec<f64>> {
+    let values = evaluate_given(graph, point, &[]);
+    wanted.iter().map(|&id| values[id as usize].clone()).collect()
+}
+
+/// Every node of a graph, each computed from the values that are `given` for its operands, as another backend found them,
+/// rather than from those computed here: what each single operation should have given. A node of integers is empty.
+///
+/// # Panics
+/// The point or a given value does not fit the graph.
+pub fn evaluate_given(graph: &Graph, point: &Point, given: &[Option<Vec<f32>>]) -> Vec<Vec<f64>> {
     let mut values: Vec<Value> = Vec::with_capacity(graph.len());
-    for node in graph.nodes() {
-        let value = Here { graph, node, values: &values }.value(point);
-        values.push(value);
+    let mut computed = Vec::with_capacity(graph.len());
+    for (id, node) in graph.nodes().iter().enumerate() {
+        let here = Here { graph, node, values: &values };
+        let value = here.value(point);
+        computed.push(match &value {
+            Value::F(values) => values.clone(),
+            Value::I(_) => vec![],
+        });
+        values.push(match given.get(id) {
+            Some(Some(given)) => here.fitting(Value::F(widened(given))),
+            _ => value,
+        });
     }
-    wanted.iter().map(|&id| values[id as usize].floats().to_vec()).collect()
+    computed
 }
 
 /// One node and the values before it.
