@@ -1,0 +1,10 @@
+//! Integration tests of the engine, in one binary.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod candle;
+mod canonical;
+mod cases;
+mod gradients;
+mod price;
+mod programs;
+mod random_graphs;
