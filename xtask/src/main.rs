@@ -4,7 +4,16 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
 
-const USAGE: &str = "usage: cargo xtask test\n\n  test   run every test of the workspace";
+const USAGE: &str = "usage: cargo xtask COMMAND
+
+  test      install what the tests need (Debian packages, as root or through sudo), then run every test
+  vectors   write the golden vectors of records and arithmetic again, after a deliberate change";
+
+/// What a test runs besides cargo: the program, and the Debian package that brings it.
+const NEEDED: [(&str, &str); 1] = [("python3", "python3-minimal")];
+
+/// Told to the tests that own golden vectors: write them instead of comparing.
+const WRITE_VECTORS: &str = "CAIRN_WRITE_VECTORS";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -19,7 +28,14 @@ fn main() -> ExitCode {
 
 fn run(arguments: &[String]) -> anyhow::Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["test"] => test(),
+        ["test"] => {
+            install()?;
+            cargo(&["test", "--workspace", "--locked"], &[])
+        }
+        ["vectors"] => {
+            let test = ["test", "--locked", "-p", "cairn-protocol", "-p", "cairn-engine", "vectors"];
+            cargo(&test, &[(WRITE_VECTORS, "1")])
+        }
         ["--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())
@@ -28,15 +44,43 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
     }
 }
 
-/// Runs the workspace's tests with the same cargo that runs this.
-fn test() -> anyhow::Result<()> {
+/// Installs the Debian packages whose programs are missing, and says so.
+fn install() -> anyhow::Result<()> {
+    let missing: Vec<&str> = NEEDED.iter().filter(|(program, _)| !runs(program)).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let sudo: &[&str] = if is_root() { &[] } else { &["sudo"] };
+    println!("xtask: the tests need {}; installing with {}apt-get", missing.join(", "), sudo.join(" "));
+    for step in [vec!["update", "-qq"], [&["install", "-y", "-qq", "--no-install-recommends"], &missing[..]].concat()] {
+        let words = [sudo, &["apt-get"], &step].concat();
+        let status = Command::new(words[0]).args(&words[1..]).env("DEBIAN_FRONTEND", "noninteractive").status();
+        let done = status.as_ref().is_ok_and(std::process::ExitStatus::success);
+        if !done {
+            bail!("`{}` failed; install {} by hand and run this again", words.join(" "), missing.join(", "));
+        }
+    }
+    Ok(())
+}
+
+fn runs(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+/// Runs the same cargo that runs this.
+fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<()> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let status = Command::new(&cargo)
-        .args(["test", "--workspace", "--locked"])
+        .args(arguments)
+        .envs(environment.iter().copied())
         .status()
         .with_context(|| format!("cannot start {cargo}; is Rust installed?"))?;
     if !status.success() {
-        bail!("tests failed ({status})");
+        bail!("`cargo {}` failed ({status})", arguments.join(" "));
     }
     Ok(())
 }

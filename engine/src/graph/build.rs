@@ -18,6 +18,9 @@ pub enum GraphError {
     /// A named limit of the graph is exceeded.
     #[error("{0}")]
     Limit(String),
+    /// There is no gradient of this.
+    #[error("{0}")]
+    Gradient(String),
 }
 
 type Built = Result<NodeId, GraphError>;

@@ -8,10 +8,12 @@
 //! in it is consistent; its canonical bytes name the experiment.
 
 mod build;
+mod canonical;
 mod op;
 mod program;
 
 pub use build::GraphError;
+pub use canonical::{canonical_bytes, program_id};
 pub use op::{Attention, AttentionInput, Binary, DType, Init, Op, Random, RowOp, Unary};
 pub use program::{Param, Phase, Program, StateVar};
 
@@ -61,6 +63,11 @@ impl Graph {
     /// Sets the source line that nodes built from now on are blamed on.
     pub fn set_line(&mut self, line: u32) {
         self.line = line;
+    }
+
+    /// The source line that new nodes are blamed on.
+    pub fn line(&self) -> u32 {
+        self.line
     }
 
     /// The source line of a node, 0 when it came from no line.

@@ -62,14 +62,27 @@ impl Graph {
         Ok((id, false))
     }
 
-    /// The matrix product node: rank 2, or rank 3 with equal leading axes.
+    /// The matrix product node of operands that may be swaps of their last two axes.
     fn product(&mut self, a: NodeId, b: NodeId) -> Built {
-        let (left, right) = (self.float("matmul", a)?, self.float("matmul", b)?);
-        let (&[ref lead @ .., m, _], &[.., n]) = (&left[..], &right[..]) else {
-            return shape_error(format!("matmul: {left:?} @ {right:?}"));
-        };
-        let shape = [lead, &[m, n]].concat();
         let ((a, ta), (b, tb)) = (self.unswapped(a)?, self.unswapped(b)?);
+        self.contraction((a, ta), (b, tb))
+    }
+
+    /// One matrix product, of rank 2, or of rank 3 with equal leading axes. With the flag, an operand is stored with its
+    /// last two axes swapped.
+    pub fn contraction(&mut self, (a, ta): (NodeId, bool), (b, tb): (NodeId, bool)) -> Built {
+        let (left, right) = (self.float("matmul", a)?, self.float("matmul", b)?);
+        let (&[ref lead @ .., rows, columns], &[ref right_lead @ .., right_rows, right_columns]) =
+            (&left[..], &right[..])
+        else {
+            return shape_error(format!("matmul: {left:?} @ {right:?}: operands need at least two axes"));
+        };
+        let (m, k) = if ta { (columns, rows) } else { (rows, columns) };
+        let (right_k, n) = if tb { (right_columns, right_rows) } else { (right_rows, right_columns) };
+        if k != right_k || lead != right_lead || lead.len() > 1 {
+            return shape_error(format!("matmul: {left:?} (swapped: {ta}) @ {right:?} (swapped: {tb}) do not fit"));
+        }
+        let shape = [lead, &[m, n]].concat();
         self.push(Op::MatMul { ta, tb }, vec![a, b], shape, DType::F32)
     }
 

@@ -1,0 +1,30 @@
+# The menu: `just NAME`. Without `just`, each line runs as it stands.
+
+# Format everything.
+fmt:
+    cargo fmt --all
+
+# Lints, warnings denied.
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Every test; installs what they need.
+test:
+    cargo xtask test
+
+# Write the golden vectors again after a deliberate change of bits or bytes.
+vectors:
+    cargo xtask vectors
+
+# A whole network on this machine.
+demo:
+    cargo run --release -- demo
+
+# Licences, sources, bans.
+deny:
+    cargo deny check bans licenses sources
+
+# What CI runs.
+ci:
+    bash .ci/run
