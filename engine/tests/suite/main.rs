@@ -4,8 +4,10 @@
 mod candle;
 mod canonical;
 mod cases;
+mod closeness;
 mod gradients;
 mod price;
 mod programs;
 mod random_graphs;
+mod reference;
 mod run_data;
