@@ -4,9 +4,10 @@
 mod candle;
 mod canonical;
 mod cases;
+mod closeness;
 mod gradients;
 mod price;
 mod programs;
 mod random_graphs;
-mod run_data;
 mod reference;
+mod run_data;
