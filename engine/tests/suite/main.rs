@@ -9,3 +9,4 @@ mod price;
 mod programs;
 mod random_graphs;
 mod run_data;
+mod reference;
