@@ -8,5 +8,6 @@ mod gradients;
 mod price;
 mod programs;
 mod random_graphs;
-mod run_data;
 mod reference;
+mod run_data;
+mod run_training;
