@@ -11,3 +11,4 @@ mod programs;
 mod random_graphs;
 mod reference;
 mod run_data;
+mod run_training;
