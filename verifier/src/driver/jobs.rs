@@ -82,6 +82,7 @@ impl Jobs {
             before.stop();
         }
         let workshop = self.workshop.clone();
+        let nothing = Input::Replayed { commit, findings: cannot(&body.body) };
         let replayed = move || {
             if let Some(findings) = workshop.replay(&body, &stopper) {
                 workshop.tell(Input::Replayed { commit, findings });
@@ -89,6 +90,8 @@ impl Jobs {
         };
         if let Err(error) = std::thread::Builder::new().name("replay".into()).spawn(replayed) {
             tracing::error!(%commit, %error, "cannot start a thread to replay");
+            // Where even this finds no place, peers judge without us.
+            let _ = self.workshop.inbox.try_send(Message::Input(Box::new(nothing)));
         }
     }
 

@@ -9,7 +9,6 @@
 mod jobs;
 mod judge;
 mod memory;
-mod peers;
 mod prepare;
 
 use std::collections::VecDeque;
@@ -17,18 +16,18 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cairn_net::NetError;
-use cairn_protocol::{Commit, CommitId, Gossip, PeerKey, PeerSecret, Request, Response, Signed, TrackId, VerifierSecret};
+use cairn_net::follow::{Followed, Follower};
+use cairn_protocol::{Gossip, PeerSecret, Request, Response, TrackId, VerifierSecret};
 use cairn_store::Store;
 use tokio::sync::{mpsc, watch};
 
 use crate::machine::{Event, Input, Machine, Output};
 use jobs::Jobs;
-use peers::Peers;
 use prepare::{Ready, prepare};
 
 /// Interval of the machine's ticks.
 const TICK: Duration = Duration::from_millis(250);
-/// Messages of tasks and jobs that wait for the loop; more make them wait.
+/// Messages of jobs that wait for the loop; more make them wait.
 const INBOX_MAX: usize = 256;
 /// Events that wait for a slow listener; beyond them the oldest is dropped.
 const TOLD_MAX: usize = 4096;
@@ -78,6 +77,9 @@ pub enum DriverError {
     /// The network.
     #[error(transparent)]
     Net(#[from] NetError),
+    /// The track's data could not be taken over.
+    #[error(transparent)]
+    Fetch(#[from] cairn_net::fetch::FetchError),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -86,15 +88,11 @@ pub enum DriverError {
     Ended(String),
 }
 
-/// What tasks and jobs tell the loop.
+/// What jobs tell the loop.
 #[derive(Debug)]
 enum Message {
     /// For the machine.
     Input(Box<Input>),
-    /// A peer's records were taken over, as far as they could be.
-    CaughtUp(PeerKey),
-    /// A commit's body came, or nobody has it.
-    Body(CommitId, Option<Box<Signed<Commit>>>),
     /// For people.
     Trouble(String),
 }
@@ -103,11 +101,7 @@ enum Message {
 ///
 /// # Errors
 /// The home cannot be opened or written, or the network cannot listen.
-pub async fn run(
-    config: Config,
-    events: mpsc::Sender<Told>,
-    stop: watch::Receiver<bool>,
-) -> Result<(), DriverError> {
+pub async fn run(config: Config, events: mpsc::Sender<Told>, stop: watch::Receiver<bool>) -> Result<(), DriverError> {
     let runtime = tokio::runtime::Handle::current();
     // On a thread of its own, so that waiting for the disk holds up nobody else.
     let driver = tokio::task::spawn_blocking(move || runtime.block_on(drive(config, Tell::new(events), stop)));
@@ -120,7 +114,7 @@ async fn drive(config: Config, mut tell: Tell, mut stop: watch::Receiver<bool>) 
     (net.listen, net.bootstrap, net.tracks) = (config.listen.clone(), config.bootstrap.clone(), vec![config.track]);
     let (handle, mut heard) = cairn_net::spawn(net)?;
     let ready = tokio::select! {
-        ready = prepare(config.track, &mut store, &handle, &mut heard, &mut tell) => ready?,
+        ready = prepare(config.track, &config.home, &mut store, &handle, &mut heard, &mut tell) => ready?,
         () = stopped(&mut stop) => None,
     };
     let result = match ready {
@@ -190,7 +184,7 @@ struct Driver {
     machine: Machine,
     clock: Clock,
     tell: Tell,
-    peers: Peers,
+    peers: Follower,
     jobs: Jobs,
     inbox: mpsc::Receiver<Message>,
     /// Inputs that performing an output gave rise to.
@@ -208,20 +202,16 @@ impl Driver {
     ) -> Result<Self, DriverError> {
         let clock = Clock::new();
         let (outbox, inbox) = mpsc::channel(INBOX_MAX);
-        let jobs = Jobs::start(&config, &ready, outbox.clone()).map_err(DriverError::Thread)?;
+        let jobs = Jobs::start(&config, &ready, outbox).map_err(DriverError::Thread)?;
         let mut store = store;
         let machine = memory::restore(&mut store, config.track, config.secret.clone(), clock.now_ms())?;
-        let peers = Peers::new(handle, config.track, outbox);
+        let peers = Follower::new(handle, config.track);
         let pending = memory::Pending::default();
         let next = VecDeque::new();
         Ok(Self { track: config.track, store, machine, clock, tell, peers, jobs, inbox, next, pending })
     }
 
-    async fn run(
-        mut self,
-        mut heard: cairn_net::Events,
-        stop: &mut watch::Receiver<bool>,
-    ) -> Result<(), DriverError> {
+    async fn run(mut self, mut heard: cairn_net::Events, stop: &mut watch::Receiver<bool>) -> Result<(), DriverError> {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.tell.tell(Told::Peers(self.peers.count()));
@@ -231,6 +221,11 @@ impl Driver {
                 event = heard.recv() => match event {
                     Some(event) => self.network(event),
                     None => break Err(DriverError::Net(NetError::Closed)),
+                },
+                followed = self.peers.next() => match followed {
+                    Followed::Heard(gossip) => self.step(Input::Gossip(gossip)),
+                    Followed::Body(_, Some(body)) => self.step(Input::Commit(body)),
+                    Followed::Body(_, None) => Ok(()),
                 },
                 message = self.inbox.recv() => match message {
                     Some(message) => self.message(message),
@@ -243,7 +238,6 @@ impl Driver {
             }
         };
         self.jobs.stop();
-        self.peers.stop();
         result
     }
 
@@ -285,14 +279,6 @@ impl Driver {
     fn message(&mut self, message: Message) -> Result<(), DriverError> {
         match message {
             Message::Input(input) => self.step(*input),
-            Message::CaughtUp(peer) => {
-                self.peers.caught_up(peer);
-                Ok(())
-            }
-            Message::Body(commit, body) => {
-                self.peers.fetched(commit);
-                body.map_or(Ok(()), |body| self.step(Input::Commit(body)))
-            }
             Message::Trouble(what) => {
                 self.tell.tell(Told::Trouble(what));
                 Ok(())
