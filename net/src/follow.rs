@@ -22,7 +22,7 @@ use crate::{Event, Handle};
 #[derive(Debug)]
 pub enum Followed {
     /// A peer has this record; it passed the stateless gate as far as it has one.
-    Heard(Gossip),
+    Heard(Box<Gossip>),
     /// The body that was asked for, or nothing, if no peer has it now.
     Body(CommitId, Option<Box<Signed<Commit>>>),
 }
@@ -169,7 +169,7 @@ async fn catch_up(
         let Some(last) = page.last().map(|certified| certified.entry.height) else { break };
         from = last.saturating_add(1);
         for certified in page {
-            let _ = to.send(Message::Followed(Followed::Heard(Gossip::Entry(certified)))).await;
+            let _ = to.send(Message::Followed(Followed::Heard(Box::new(Gossip::Entry(certified))))).await;
         }
     }
     let mut pending = fetch::pending(handle, peer, track).await?;
@@ -181,7 +181,7 @@ async fn catch_up(
         Gossip::Idea(_) | Gossip::Reports(_) => 4,
     });
     for gossip in pending {
-        let _ = to.send(Message::Followed(Followed::Heard(gossip))).await;
+        let _ = to.send(Message::Followed(Followed::Heard(Box::new(gossip)))).await;
     }
     Ok(())
 }

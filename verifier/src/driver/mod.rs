@@ -223,7 +223,7 @@ impl Driver {
                     None => break Err(DriverError::Net(NetError::Closed)),
                 },
                 followed = self.peers.next() => match followed {
-                    Followed::Heard(gossip) => self.step(Input::Gossip(gossip)),
+                    Followed::Heard(gossip) => self.step(Input::Gossip(*gossip)),
                     Followed::Body(_, Some(body)) => self.step(Input::Commit(body)),
                     Followed::Body(_, None) => Ok(()),
                 },
