@@ -8,3 +8,4 @@ mod gradients;
 mod price;
 mod programs;
 mod random_graphs;
+mod run_data;
