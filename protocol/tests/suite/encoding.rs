@@ -11,9 +11,9 @@ use proptest::test_runner::{Config, RngSeed, TestRunner};
 use crate::arbitrary::Arb;
 
 /// Values of each type, in each property.
-const CASES: u32 = 24;
+const CASES: u32 = 12;
 /// Bits flipped of one value; of longer ones, a spread of so many.
-const FLIPS_MAX: usize = 1024;
+const FLIPS_MAX: usize = 512;
 
 fn check<S: Strategy>(cases: u32, values: S, test: impl Fn(S::Value)) {
     let config = Config { cases, failure_persistence: None, rng_seed: RngSeed::Fixed(24), ..Config::default() };

@@ -308,7 +308,7 @@ fn decided(verdicts: &[Verdict]) -> (Tally, Outcome) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn the_order_of_verdicts_does_not_matter(
