@@ -135,24 +135,23 @@ macro_rules! choices {
     ($($type:ident { $($variants:tt)* })*) => {$(
         impl Arb for $type {
             fn arb() -> BoxedStrategy<Self> {
-                let mut all: Vec<BoxedStrategy<$type>> = Vec::new();
-                choices!(@ all $type $($variants)*);
+                let all: Vec<BoxedStrategy<$type>> = choices!([] $type $($variants)*);
                 proptest::strategy::Union::new(all).boxed()
             }
         }
     )*};
-    (@ $all:ident $type:ident) => {};
-    (@ $all:ident $type:ident $name:ident ($field:ident) $($rest:tt)*) => {
-        $all.push(Arb::arb().prop_map(|$field| $type::$name($field)).boxed());
-        choices!(@ $all $type $($rest)*);
+    ([$($made:expr,)*] $type:ident) => { vec![$($made),*] };
+    ([$($made:expr,)*] $type:ident $name:ident ($field:ident) $($rest:tt)*) => {
+        choices!([$($made,)* Arb::arb().prop_map(|$field| $type::$name($field)).boxed(),] $type $($rest)*)
     };
-    (@ $all:ident $type:ident $name:ident { $($field:ident)* } $($rest:tt)*) => {
-        $all.push(strategies!($($field)*).prop_map(|pattern!($($field)*)| $type::$name { $($field),* }).boxed());
-        choices!(@ $all $type $($rest)*);
+    ([$($made:expr,)*] $type:ident $name:ident { $($field:ident)* } $($rest:tt)*) => {
+        choices!([
+            $($made,)*
+            strategies!($($field)*).prop_map(|pattern!($($field)*)| $type::$name { $($field),* }).boxed(),
+        ] $type $($rest)*)
     };
-    (@ $all:ident $type:ident $name:ident $($rest:tt)*) => {
-        $all.push(Just($type::$name).boxed());
-        choices!(@ $all $type $($rest)*);
+    ([$($made:expr,)*] $type:ident $name:ident $($rest:tt)*) => {
+        choices!([$($made,)* Just($type::$name).boxed(),] $type $($rest)*)
     };
 }
 choices! {

@@ -106,7 +106,9 @@ fn what_an_entry_may_do() {
     };
     let seat = |seat, key: VerifierKey| EntryKind::Roster { seat, verifier: key };
     let newcomer = kit::verifier(50).public();
-    let table: Vec<(&str, &[EntryKind], EntryKind, Result<(), ChainError>)> = vec![
+    /// A name, the entries before, the entry, what comes of it.
+    type Case<'a> = (&'a str, &'a [EntryKind], EntryKind, Result<(), ChainError>);
+    let table: Vec<Case<'_>> = vec![
         ("a first commit", &[], queued(1, good, BASE_TEST), Ok(())),
         ("a claim that cannot win may queue", &[], queued(1, i64::MAX, i64::MAX), Ok(())),
         ("a commit twice", &first_good, queued(1, good, BASE_TEST), Err(ChainError::Repeated(id(1)))),

@@ -87,7 +87,8 @@ fn a_commits_seeds_are_those_of_its_tickets() {
 fn a_claim_is_the_worst_of_its_runs() {
     let chain = kit::chain(4, &[]);
     let mut commit = kit::commit(&chain, &kit::author(1), kit::BASE - 200, 1).body;
-    let cases: [(&[(i64, i64)], (i64, i64)); 5] = [
+    type Metrics = (i64, i64);
+    let cases: [(&[Metrics], Metrics); 5] = [
         (&[(5, 7)], (5, 7)),
         (&[(5, 7), (6, 3)], (6, 7)),
         (&[(1, 9), (2, 8), (3, 7)], (3, 9)),
