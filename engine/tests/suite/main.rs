@@ -4,6 +4,7 @@
 mod candle;
 mod canonical;
 mod cases;
+mod cpu_exact;
 mod gradients;
 mod price;
 mod programs;
