@@ -4,8 +4,12 @@
 mod candle;
 mod canonical;
 mod cases;
+mod closeness;
 mod cpu_exact;
 mod gradients;
 mod price;
 mod programs;
 mod random_graphs;
+mod reference;
+mod run_data;
+mod run_training;
