@@ -5,6 +5,7 @@ mod candle;
 mod canonical;
 mod cases;
 mod closeness;
+mod cpu_exact;
 mod gradients;
 mod price;
 mod programs;
