@@ -124,6 +124,13 @@ pub fn hash(record: &str, parts: &[&[u8]]) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
+impl Seed {
+    /// The seed that people call by a number: what exploration and `cairn run --seed` use.
+    pub fn numbered(number: u64) -> Self {
+        Self(hash("numbered seed", &[&number.to_be_bytes()]))
+    }
+}
+
 impl BlobId {
     /// The id of a blob with these bytes: plain BLAKE3, what `b3sum` prints.
     pub fn of(bytes: &[u8]) -> Self {

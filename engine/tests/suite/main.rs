@@ -1,5 +1,14 @@
 //! Integration tests of the engine, in one binary.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod candle;
 mod canonical;
+mod cases;
+mod closeness;
+mod gradients;
+mod price;
 mod programs;
+mod random_graphs;
+mod reference;
+mod run_data;
+mod run_training;

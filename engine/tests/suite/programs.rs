@@ -2,10 +2,13 @@
 //!
 //! Sizes are arguments, so that a test takes the smallest that shows what it is about.
 
+use cairn_engine::backend::Tensor;
 use cairn_engine::grad::gradients;
 use cairn_engine::graph::{
     Attention, Binary, DType, Graph, Init, NodeId, Param, Phase, Program, RowOp, Shape, StateVar, Unary,
 };
+
+use crate::cases::Numbers;
 
 /// Sizes of a GPT with rotary positions, grouped heads and tied embeddings.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +65,7 @@ impl Mlp {
 pub(crate) struct Builder {
     /// The graph.
     pub(crate) graph: Graph,
-    params: Vec<Param>,
+    pub(crate) params: Vec<Param>,
     nodes: Vec<Option<NodeId>>,
 }
 
@@ -125,6 +128,29 @@ pub(crate) fn gpt(sizes: &Gpt) -> Program {
 pub(crate) fn mlp(sizes: &Mlp) -> Program {
     let forward = |b: &mut Builder, tokens| mlp_forward(b, tokens, sizes);
     program(Model { batch: sizes.batch, context: sizes.context, steps: sizes.steps, forward: &forward })
+}
+
+/// A GPT's training objective, without gradients: the graph, the loss, and the nodes of the parameters.
+pub(crate) fn gpt_objective(sizes: &Gpt) -> (Builder, NodeId, Vec<NodeId>) {
+    let forward = |b: &mut Builder, tokens| gpt_forward(b, tokens, sizes);
+    objective(&Model { batch: sizes.batch, context: sizes.context, steps: sizes.steps, forward: &forward })
+}
+
+/// A classifier's training objective, without gradients: the graph, the loss, and the nodes of the parameters.
+pub(crate) fn mlp_objective(sizes: &Mlp) -> (Builder, NodeId, Vec<NodeId>) {
+    let forward = |b: &mut Builder, tokens| mlp_forward(b, tokens, sizes);
+    objective(&Model { batch: sizes.batch, context: sizes.context, steps: sizes.steps, forward: &forward })
+}
+
+/// Tokens and targets of a batch, some targets being padding.
+pub(crate) fn batch(vocab: u32, batch: u32, context: u32) -> [Tensor; 2] {
+    let mut numbers = Numbers::new("batch");
+    let mut rows = |least: f64| {
+        let count = batch * context;
+        let id = |_| (least + numbers.uniform() * (f64::from(vocab) - least)).floor() as i32;
+        Tensor::I32((0..count).map(id).collect())
+    };
+    [rows(0.0), rows(-1.0)]
 }
 
 fn gpt_forward(b: &mut Builder, tokens: NodeId, sizes: &Gpt) -> NodeId {
@@ -260,7 +286,8 @@ fn tables(steps: u32) -> Vec<Vec<f32>> {
     vec![rate, correction(BETAS[0]), correction(BETAS[1])]
 }
 
-fn program(model: Model<'_>) -> Program {
+/// The training objective, without gradients: the graph, the loss, and the nodes of the parameters.
+fn objective(model: &Model<'_>) -> (Builder, NodeId, Vec<NodeId>) {
     let mut b = Builder::new(vec![]);
     let rows = || Shape(vec![model.batch, model.context]);
     let (tokens, targets) =
@@ -268,7 +295,13 @@ fn program(model: Model<'_>) -> Program {
     let outputs = (model.forward)(&mut b, tokens);
     b.graph.set_line(40);
     let loss = mean_cross_entropy(&mut b, outputs, targets);
-    let nodes: Vec<NodeId> = b.nodes.iter().map(|node| node.unwrap()).collect();
+    let nodes = b.nodes.iter().map(|node| node.unwrap()).collect();
+    (b, loss, nodes)
+}
+
+fn program(model: Model<'_>) -> Program {
+    let (mut b, loss, nodes) = objective(&model);
+    let rows = || Shape(vec![model.batch, model.context]);
     let found = gradients(&mut b.graph, loss, &nodes).unwrap();
     b.graph.set_line(50);
     let (mut states, mut wanted) = (vec![], vec![loss]);
