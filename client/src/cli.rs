@@ -387,6 +387,9 @@ pub(crate) struct Open {
     /// Keys of the founding verifiers, in seat order
     #[arg(long, value_name = "KEY,…", value_delimiter = ',', required = true)]
     pub(crate) roster: Vec<cairn_protocol::VerifierKey>,
+    /// Key of the track's author [default: this home's]; the same options give the same id in every home
+    #[arg(long, value_name = "KEY")]
+    pub(crate) owner: Option<cairn_protocol::AuthorKey>,
 }
 
 #[derive(Debug, Subcommand)]

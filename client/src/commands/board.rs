@@ -60,7 +60,7 @@ pub(crate) fn show(ui: &Ui, store: &Store, track: &Track, rows: &[BoardRow]) -> 
         format::metric(track.margin)
     ));
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     table.set_header(["height", "entry", "metric", "test", "improved", "author", "confirmed by", "what"]);
     let numbers = [0, 2, 3, 4, 6];
     for column in numbers {

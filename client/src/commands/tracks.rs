@@ -17,7 +17,7 @@ pub(crate) fn list(context: &Context) -> anyhow::Result<()> {
     let joined = context.home.config()?.joined;
     let mut known = Vec::new();
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     table.set_header(["", "track", "id", "record", "entries", "budget", "title"]);
     if let Some(store) = context.home.reader_if_any()? {
         for track in store.tracks()? {

@@ -16,4 +16,4 @@ pub(crate) fn run(context: &Context, command: &Track) -> anyhow::Result<()> {
     }
 }
 
-pub(crate) use open::open;
+pub(crate) use open::{record, store};

@@ -18,9 +18,12 @@ pub(crate) fn run(context: &Context, options: &Open) -> anyhow::Result<()> {
         Some(definition) => definition,
         None => Definition::folder(Path::new(&options.dir))?,
     };
-    let owner = context.home.keys().author()?.public();
+    let owner = match options.owner {
+        Some(owner) => owner,
+        None => context.home.keys().author()?.public(),
+    };
     let track = record(context, &definition, owner, &options.roster)?;
-    let id = open(&mut context.home.writer()?, &track, &definition)?;
+    let id = store(&mut context.home.writer()?, &track, &definition)?;
     let ui = &context.ui;
     ui.object(&json!({
         "track": id,
@@ -32,7 +35,7 @@ pub(crate) fn run(context: &Context, options: &Open) -> anyhow::Result<()> {
     }));
     ui.result(ui.paint(Tone::Name, id.to_string()));
     ui.note(format!(
-        "{} is open here with {}; every verifier opens it in the same way from the same home's key, or fetches it:\n  cairn verifier --track {id} --peer ADDRESS",
+        "{} is open here with {}; others fetch it from you:\n  cairn verifier --track {id} --peer ADDRESS",
         track.name,
         format::count(track.roster.len() as u64, "verifier", "verifiers")
     ));
@@ -55,7 +58,7 @@ pub(crate) fn record(
 }
 
 /// Stores the record and its data; the track's id.
-pub(crate) fn open(store: &mut Store, track: &Track, definition: &Definition) -> anyhow::Result<cairn_protocol::TrackId> {
+pub(crate) fn store(store: &mut Store, track: &Track, definition: &Definition) -> anyhow::Result<cairn_protocol::TrackId> {
     // The data first: a record without them could not be served.
     store.blobs().put(&definition.data()?)?;
     Ok(store.put_track(track)?)
