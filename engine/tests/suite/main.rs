@@ -8,4 +8,6 @@ mod gradients;
 mod price;
 mod programs;
 mod random_graphs;
+mod reference;
 mod run_data;
+mod run_training;
