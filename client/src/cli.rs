@@ -446,7 +446,9 @@ mod tests {
 
     #[test]
     fn operations_are_read_with_and_without_units() {
-        for (text, want) in [("250000000", 250_000_000), ("250M", 250_000_000), ("2.5e8", 250_000_000), ("1G", 1_000_000_000)] {
+        for (text, want) in
+            [("250000000", 250_000_000), ("250M", 250_000_000), ("2.5e8", 250_000_000), ("1G", 1_000_000_000)]
+        {
             assert_eq!(operations(text), Ok(want), "{text}");
         }
         for text in ["", "M", "0", "-1", "ten", "1e99"] {

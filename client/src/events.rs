@@ -2,8 +2,8 @@
 //!
 //! *Invariant:* every event has the field `event`; metrics are floats in nats, and differences lower is better.
 
-use cairn_protocol::{Claim, Item, Refusal, ReportStatus};
 use cairn_node::event::Event as NodeEvent;
+use cairn_protocol::{Claim, Item, Refusal, ReportStatus};
 use cairn_verifier::Event as VerifierEvent;
 use serde_json::{Value, json};
 
@@ -71,9 +71,10 @@ pub(crate) fn node(told: &NodeEvent) -> Value {
             event("proposed", json!({ "proposal": proposal, "title": title, "attempt": attempt }))
         }
         NodeEvent::Running { proposal, title } => event("running", json!({ "proposal": proposal, "title": title })),
-        NodeEvent::Claimed { commit, title, claim, record } => {
-            event("claimed", json!({ "commit": commit, "title": title, "claim": claimed(claim), "record": claimed(record) }))
-        }
+        NodeEvent::Claimed { commit, title, claim, record } => event(
+            "claimed",
+            json!({ "commit": commit, "title": title, "claim": claimed(claim), "record": claimed(record) }),
+        ),
         NodeEvent::GaveUp { proposal, graph, why } => {
             event("gave_up", json!({ "proposal": proposal, "graph": graph, "why": why }))
         }
@@ -234,7 +235,8 @@ mod tests {
 
     #[test]
     fn a_stranger_cannot_write_to_the_terminal() {
-        let line = line(&json!({ "event": "claimed", "title": "\u{1b}[2J", "commit": "00", "claim": { "metric": 1.0 } }));
+        let line =
+            line(&json!({ "event": "claimed", "title": "\u{1b}[2J", "commit": "00", "claim": { "metric": 1.0 } }));
         assert!(!line.text.contains('\u{1b}'), "{:?}", line.text);
     }
 }

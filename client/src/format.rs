@@ -65,7 +65,9 @@ pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
 /// What a stranger wrote, without anything that a terminal would obey or that would turn the text around.
 pub(crate) fn plain(text: &str) -> String {
     let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars().map(|c| if (c.is_control() && !matches!(c, '\n' | '\t')) || turns(c) { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| if (c.is_control() && !matches!(c, '\n' | '\t')) || turns(c) { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// A curve of at most `width` characters.

@@ -6,8 +6,8 @@ use cairn_protocol::{CommitId, EntryId, EntryKind, Record, Track};
 use cairn_store::Store;
 
 use crate::failure::Failure;
-use crate::tracks;
 use crate::home::Home;
+use crate::tracks;
 
 /// Digits that are shown at least.
 const SHOWN_MIN: usize = 8;
@@ -110,7 +110,13 @@ impl Ids {
 }
 
 /// What `named` means: `baseline` (of the track that `track` names), or an id.
-pub(crate) fn target(home: &Home, store: &Store, ids: &Ids, named: &str, track: Option<&str>) -> anyhow::Result<Target> {
+pub(crate) fn target(
+    home: &Home,
+    store: &Store,
+    ids: &Ids,
+    named: &str,
+    track: Option<&str>,
+) -> anyhow::Result<Target> {
     if named == "baseline" {
         return Ok(Target { track: tracks::known(home, store, track)?, commit: None, entry: None });
     }

@@ -34,15 +34,20 @@ impl Program {
         }
         let shown = path.display();
         let bytes = fs::read(path).with_context(|| format!("cannot read {shown}"))?;
-        let source = String::from_utf8(bytes)
-            .map_err(|e| Failure::usage(format!("{shown}: byte {} is not UTF-8", e.utf8_error().valid_up_to()), "save the file as UTF-8"))?;
+        let source = String::from_utf8(bytes).map_err(|e| {
+            Failure::usage(
+                format!("{shown}: byte {} is not UTF-8", e.utf8_error().valid_up_to()),
+                "save the file as UTF-8",
+            )
+        })?;
         Ok(Self { file: shown.to_string(), source })
     }
 }
 
 /// The job's task: the program under the track's rules.
 pub(crate) fn task(rules: &Rules, program: &Program, budget: Option<u64>) -> anyhow::Result<Task> {
-    let long = |e| Failure::usage(format!("{}: {e}", program.file), "shorten the program: a readable one has a tenth of that");
+    let long =
+        |e| Failure::usage(format!("{}: {e}", program.file), "shorten the program: a readable one has a tenth of that");
     let data = rules.data.to_str().ok_or_else(|| {
         Failure::advice(format!("the path {} is not UTF-8", rules.data.display()), "choose another home with --home")
     })?;
@@ -98,7 +103,12 @@ pub(crate) fn raw(
 }
 
 /// Traces and prices a program.
-pub(crate) fn trace(context: &Context, rules: &Rules, program: &Program, budget: Option<u64>) -> anyhow::Result<TraceSummary> {
+pub(crate) fn trace(
+    context: &Context,
+    rules: &Rules,
+    program: &Program,
+    budget: Option<u64>,
+) -> anyhow::Result<TraceSummary> {
     let task = task(rules, program, budget)?;
     match perform(context, &program.file, task, Work::Trace, &mut |_| true)? {
         Outcome::Done { traced, .. } => Ok(traced),

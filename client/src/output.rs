@@ -48,11 +48,6 @@ impl Ui {
         }
     }
 
-    /// Whether a person watches a terminal.
-    pub(crate) fn live(&self) -> bool {
-        self.live
-    }
-
     /// A line of the result; not with `--json`.
     pub(crate) fn result(&self, line: impl AsRef<str>) {
         if !self.json {

@@ -80,7 +80,8 @@ pub(crate) fn show(ui: &Ui, store: &Store, track: &Track, rows: &[BoardRow]) -> 
     ];
     table.add_row(baseline);
     for row in rows {
-        let title = store.commit(row.commit)?.map_or_else(String::new, |commit| format::plain(&commit.body.draft.title));
+        let title =
+            store.commit(row.commit)?.map_or_else(String::new, |commit| format::plain(&commit.body.draft.title));
         table.add_row([
             row.height.to_string(),
             ids.shorten(&row.entry.to_string()),

@@ -9,11 +9,11 @@ use cairn_protocol::{Hash32, Seed, Text};
 use serde_json::{Value, json};
 
 use crate::context::{Context, processors};
+use crate::format;
 use crate::home::KeyKind;
 use crate::jobs::{self, Program};
 use crate::output::Tone;
 use crate::tracks::{Definition, Rules};
-use crate::format;
 
 /// Operations of the run that every backend repeats: a second at most, also for the slowest.
 const PROBE_BUDGET: u64 = 1_000_000_000;
@@ -41,11 +41,14 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<std::process::ExitCode> {
         Finding { name: "processor", ok: true, says: format!("{}, {} threads", processor(), processors()) },
         Finding { name: "instructions", ok: true, says: jobs::instruction_sets().join(", ") },
     ];
-    findings.push(settled("config", context.home.config().map(|config| {
-        let path = context.home.config_path();
-        let what = if path.is_file() { path.display().to_string() } else { "none; the defaults hold".into() };
-        format!("{what}, {} joined", format::count(config.joined.len() as u64, "track", "tracks"))
-    })));
+    findings.push(settled(
+        "config",
+        context.home.config().map(|config| {
+            let path = context.home.config_path();
+            let what = if path.is_file() { path.display().to_string() } else { "none; the defaults hold".into() };
+            format!("{what}, {} joined", format::count(config.joined.len() as u64, "track", "tracks"))
+        }),
+    ));
     findings.push(home_finding(home));
     findings.push(keys(context));
     findings.push(settled("store", store(context)));

@@ -74,13 +74,7 @@ fn why_json(kind: &EntryKind) -> Value {
     }
 }
 
-fn log_entry(
-    ui: &Ui,
-    ids: &Ids,
-    chain: &ChainState,
-    entry: &cairn_protocol::Entry,
-    body: Option<&Signed<Commit>>,
-) {
+fn log_entry(ui: &Ui, ids: &Ids, chain: &ChainState, entry: &cairn_protocol::Entry, body: Option<&Signed<Commit>>) {
     let tone = match entry.kind {
         EntryKind::Accepted { .. } => Tone::Good,
         EntryKind::Refused { .. } => Tone::Bad,
@@ -107,7 +101,8 @@ fn log_entry(
     };
     ui.result(format!("Author: {}", body.body.author().short()));
     let credit = chain.accepted().iter().find(|row| row.commit == commit).map(|row| row.credit);
-    let credit = credit.map_or_else(String::new, |credit| format!(" ({} nats)", format::difference(credit.saturating_neg())));
+    let credit =
+        credit.map_or_else(String::new, |credit| format!(" ({} nats)", format::difference(credit.saturating_neg())));
     ui.result(format!("Metric: {}{credit}", format::metric(body.body.claim().metric)));
     ui.result(format!("\n    {}", format::plain(&body.body.draft.title)));
     for line in body.body.draft.why.lines() {
@@ -219,7 +214,12 @@ fn show_commit(ui: &Ui, ids: &Ids, target: &Target, commit: &Signed<Commit>, sta
         format::metric(body.claim().test)
     ));
     for (seed, run) in body.seeds().iter().zip(body.runs.iter()) {
-        ui.result(format!("        seed {}: {}, test {}", seed.short(), format::metric(run.metric), format::metric(run.test)));
+        ui.result(format!(
+            "        seed {}: {}, test {}",
+            seed.short(),
+            format::metric(run.metric),
+            format::metric(run.test)
+        ));
     }
     ui.result(format!("\n    {}", format::plain(&draft.title)));
     for line in draft.why.lines() {
@@ -236,7 +236,10 @@ pub(crate) fn diff(context: &Context, options: &Diff) -> anyhow::Result<()> {
             let ids = Ids::read(&store)?;
             let target = ids::target(&context.home, &store, &ids, &options.a, options.track.as_deref())?;
             let Some(id) = target.commit else {
-                return Err(Failure::usage("the baseline has no parent", "name what to compare it with: cairn diff baseline ID"));
+                return Err(Failure::usage(
+                    "the baseline has no parent",
+                    "name what to compare it with: cairn diff baseline ID",
+                ));
             };
             let commit = body(&store, &ids, id)?;
             let parent = parent_source(&store, &ids, &target.track, &commit)?;
@@ -292,9 +295,7 @@ fn source(store: &Store, ids: &Ids, target: &Target) -> anyhow::Result<String> {
 fn parent_source(store: &Store, ids: &Ids, track: &Track, commit: &Signed<Commit>) -> anyhow::Result<(String, String)> {
     match commit.body.draft.parent {
         None => Ok(("baseline".into(), track.baseline.source.to_string())),
-        Some(parent) => {
-            Ok((ids.shorten(&parent.to_string()), body(store, ids, parent)?.body.draft.source.to_string()))
-        }
+        Some(parent) => Ok((ids.shorten(&parent.to_string()), body(store, ids, parent)?.body.draft.source.to_string())),
     }
 }
 

@@ -1,10 +1,12 @@
 //! One module for each command or family of commands.
 
 mod board;
+mod demo;
 mod doctor;
 mod history;
 mod house;
 mod job;
+mod participate;
 mod replay;
 mod run;
 mod trace;
@@ -28,6 +30,9 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         _ => Context::new(&cli.global)?,
     };
     let done = match &cli.command {
+        Command::Demo(options) => return demo::run(&context, options),
+        Command::Node(options) => return participate::node(&context, options),
+        Command::Verifier(options) => return participate::verifier(&context, options),
         Command::Replay(options) => return replay::run(&context, options),
         Command::Doctor => return doctor::run(&context),
         Command::Tracks => tracks::list(&context),
@@ -42,7 +47,6 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Track(command) => track::run(&context, command),
         Command::Id => house::id(&context),
         Command::Store(command) => house::store(&context, command),
-        Command::Demo(_) | Command::Node(_) | Command::Verifier(_) => anyhow::bail!("not yet"),
         Command::Job { .. } | Command::Completions { .. } => Ok(()),
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -63,6 +63,7 @@ pub(crate) fn node(context: &Context, options: &Node) -> anyhow::Result<ExitCode
         threads: place.threads,
         research: !options.observe,
         seed: options.seed,
+        proposer: cairn_node::driver::Options::default(),
     };
     let (sender, told) = mpsc::channel(EVENTS_MAX);
     let driver = |stop| cairn_node::driver::run(config, sender, stop);

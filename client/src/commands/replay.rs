@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use crate::cli::Replay;
 use crate::context::{Context, processors};
 use crate::failure::{Code, Failure};
+use crate::format;
 use crate::ids::Ids;
 use crate::jobs::{self, Program};
 use crate::output::Tone;
 use crate::tracks::Rules;
-use crate::format;
 
 /// What a replay found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,7 +62,9 @@ pub(crate) fn run(context: &Context, options: &Replay) -> anyhow::Result<std::pr
         target.track.segments
     ));
     let verdict = match gate::commit(&commit, &chain) {
-        Err(error) => Verdict { refuted: Some(format!("the commit itself is not valid: {error}")), ..Verdict::default() },
+        Err(error) => {
+            Verdict { refuted: Some(format!("the commit itself is not valid: {error}")), ..Verdict::default() }
+        }
         Ok(()) => recompute(context, &target.track, &commit, &rules, &backend, options.backend.threads)?,
     };
     let claim = commit.body.claim().metric;
@@ -91,7 +93,11 @@ pub(crate) fn run(context: &Context, options: &Replay) -> anyhow::Result<std::pr
             Ok(std::process::ExitCode::SUCCESS)
         }
         Some(why) => {
-            ui.result(format!("{}: {why}; {} segments checked; {took}", ui.paint(Tone::Bad, "refuted"), verdict.segments));
+            ui.result(format!(
+                "{}: {why}; {} segments checked; {took}",
+                ui.paint(Tone::Bad, "refuted"),
+                verdict.segments
+            ));
             Ok(Code::Refuted.into())
         }
     }
@@ -202,7 +208,8 @@ fn compare(
                 verdict.segments += 1;
                 let claimed = runs.get(seed).and_then(|run| run.leaves.get(usize::from(segment)));
                 if claimed != Some(&leaf) {
-                    verdict.refuted = Some(format!("seed {seed}, segment {segment}: the state is another one than claimed"));
+                    verdict.refuted =
+                        Some(format!("seed {seed}, segment {segment}: the state is another one than claimed"));
                     return Ok(verdict);
                 }
                 progress.set(done.iter().sum(), || format!("steps, {} segments agree", verdict.segments));

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use crate::cli::{Join, Leave};
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::format;
 use crate::home::Config;
 use crate::output::Tone;
 use crate::tracks::{self, Definition};
-use crate::format;
 
 pub(crate) fn list(context: &Context) -> anyhow::Result<()> {
     let ui = &context.ui;
@@ -105,9 +105,9 @@ pub(crate) fn leave(context: &Context, options: &Leave) -> anyhow::Result<()> {
         }
         Some(named) => Some(tracks::id(&context.home, Some(named))?.to_string()),
     };
-    let left = wanted.filter(|wanted| joined.contains(wanted)).ok_or_else(|| {
-        Failure::usage("that track is not joined", "`cairn tracks` marks the joined ones with *")
-    })?;
+    let left = wanted
+        .filter(|wanted| joined.contains(wanted))
+        .ok_or_else(|| Failure::usage("that track is not joined", "`cairn tracks` marks the joined ones with *"))?;
     joined.retain(|id| *id != left);
     Config::store_list(&context.home.config_path(), "joined", &joined)?;
     let now: Vec<Value> = joined.iter().map(|id| json!(id)).collect();

@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use cairn_engine::data::{DataSpec, Dataset};
 use cairn_protocol::limits::{ARITHMETIC_VERSION, SOURCE_BYTES_MAX, WIRE_VERSION};
-use cairn_protocol::{
-    AuthorKey, Baseline, BlobId, DataBlob, GraphId, Text, Track, TrackKind, VerifierKey, gate,
-};
+use cairn_protocol::{AuthorKey, Baseline, BlobId, DataBlob, GraphId, Text, Track, TrackKind, VerifierKey, gate};
 
 use super::file::{Kind, TrackFile};
 use crate::failure::Failure;

@@ -121,9 +121,10 @@ pub(crate) fn known(home: &Home, store: &Store, named: Option<&str>) -> anyhow::
             format!("no track is known in {}", home.root().display()),
             "run `cairn node --track ID --peer ADDRESS`, or open a track with `cairn track open`",
         )),
-        (Some(_), false) => {
-            Err(Failure::usage("several tracks are known here", "name one, or `cairn join` it; `cairn tracks` lists them"))
-        }
+        (Some(_), false) => Err(Failure::usage(
+            "several tracks are known here",
+            "name one, or `cairn join` it; `cairn tracks` lists them",
+        )),
     }
 }
 
@@ -165,9 +166,14 @@ fn unknown(home: &Home, named: &str) -> anyhow::Error {
     let what = format!("no track `{named}` is known in {}", home.root().display());
     let shipped: Vec<&str> = Definition::shipped_names().collect();
     let hint = if shipped.contains(&named) {
-        format!("`{named}` ships with this program but nobody opened it here: `cairn track open {named} --roster KEY,…`, or give the id of an open one")
+        format!(
+            "`{named}` ships with this program but nobody opened it here: `cairn track open {named} --roster KEY,…`, or give the id of an open one"
+        )
     } else {
-        format!("give a track's whole id, or one of the shipped tracks ({}); `cairn tracks` lists what is known", shipped.join(", "))
+        format!(
+            "give a track's whole id, or one of the shipped tracks ({}); `cairn tracks` lists what is known",
+            shipped.join(", ")
+        )
     };
     Failure::usage(what, hint)
 }

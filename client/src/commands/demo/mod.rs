@@ -254,7 +254,9 @@ impl Show<'_> {
         let errors = self.processes.errors(process);
         let (faulty, roster) = ((self.options.verifiers - 1) / 3, self.options.verifiers);
         let enough = match role {
-            Role::Verifier => self.processes.alive(role) >= usize::from(roster - faulty) || self.addresses.len() < usize::from(roster),
+            Role::Verifier => {
+                self.processes.alive(role) >= usize::from(roster - faulty) || self.addresses.len() < usize::from(roster)
+            }
             Role::Worker => self.processes.alive(role) > 0,
             Role::Observer => false,
         };

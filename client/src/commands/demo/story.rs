@@ -67,7 +67,9 @@ impl Story {
             (0, None) => String::new(),
             (0, Some(why)) => format!("; a claim was given up: {why}"),
             (claims, None) => format!("; {} not settled in time", format::count(claims, "claim was", "claims were")),
-            (claims, Some(why)) => format!("; {}, the last one failed: {why}", format::count(claims, "claim", "claims")),
+            (claims, Some(why)) => {
+                format!("; {}, the last one failed: {why}", format::count(claims, "claim", "claims"))
+            }
         };
         match &self.best {
             None if self.tries == 0 => format!("no try came to its end in this time{claims}"),

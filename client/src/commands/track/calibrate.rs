@@ -191,8 +191,8 @@ fn date(seconds: u64) -> String {
 /// Writes the measured numbers into `track.toml` and leaves everything else in it alone.
 fn write_track(path: &Path, measured: &Measured) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let edited = edit(&text, measured.margin, measured.metric, measured.test)
-        .with_context(|| path.display().to_string())?;
+    let edited =
+        edit(&text, measured.margin, measured.metric, measured.test).with_context(|| path.display().to_string())?;
     write_whole(path, edited.as_bytes())
 }
 

@@ -67,7 +67,9 @@ pub(crate) fn run(context: &Context, dir: &Path) -> anyhow::Result<()> {
 /// What a careful owner would still do.
 fn warnings(dir: &Path, track: &Definition) -> anyhow::Result<Vec<String>> {
     let mut warnings = Vec::new();
-    for (file, why) in [("README.md", "where the data come from and under which licence"), ("program.md", "how to do research here")] {
+    for (file, why) in
+        [("README.md", "where the data come from and under which licence"), ("program.md", "how to do research here")]
+    {
         if !dir.join(file).is_file() {
             warnings.push(format!("{} is missing: say {why}", dir.join(file).display()));
         }

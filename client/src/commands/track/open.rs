@@ -58,7 +58,11 @@ pub(crate) fn record(
 }
 
 /// Stores the record and its data; the track's id.
-pub(crate) fn store(store: &mut Store, track: &Track, definition: &Definition) -> anyhow::Result<cairn_protocol::TrackId> {
+pub(crate) fn store(
+    store: &mut Store,
+    track: &Track,
+    definition: &Definition,
+) -> anyhow::Result<cairn_protocol::TrackId> {
     // The data first: a record without them could not be served.
     store.blobs().put(&definition.data()?)?;
     Ok(store.put_track(track)?)
