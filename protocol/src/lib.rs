@@ -25,5 +25,5 @@ pub use ids::*;
 pub use keys::{
     AuthorKey, AuthorSecret, BadSignature, Domain, PeerKey, PeerSecret, Signature, VerifierKey, VerifierSecret,
 };
-pub use messages::{Candidate, Channel, Gossip, Request, Response};
+pub use messages::{AskNeighbours, Candidate, Channel, Gossip, Neighbour, Neighbours, Request, Response};
 pub use records::*;

@@ -60,6 +60,15 @@ pub const ENTRIES_PAGE_MAX: usize = 128;
 /// Records in one page of pending records.
 pub const PENDING_PAGE_MAX: usize = 32;
 
+/// Peers in one answer about neighbours: enough to join a mesh of six many times over.
+pub const NEIGHBOURS_MAX: usize = 32;
+/// Addresses of one neighbour: two transports on a few interfaces.
+pub const NEIGHBOUR_ADDRESSES_MAX: usize = 8;
+/// One address of a peer (a multiaddress as text), in bytes.
+pub const ADDRESS_BYTES_MAX: usize = 128;
+/// An answer about neighbours, in bytes.
+pub const NEIGHBOURS_BYTES_MAX: usize = 40 * 1024;
+
 /// Leading zero bits of a proposal's stamp: about 65,000 hashes, some tens of milliseconds, so
 /// that a flood of proposals costs its sender far more than the check costs us.
 pub const STAMP_ZERO_BITS: u32 = 16;

@@ -4,10 +4,10 @@
 
 use bincode::{Decode, Encode};
 
-use crate::bounded::{BoundedBytes, BoundedVec};
+use crate::bounded::{BoundedBytes, BoundedVec, Text};
 use crate::codec::{Wire, encode};
 use crate::ids::*;
-use crate::keys::{BadSignature, Domain, Signature, VerifierKey, VerifierSecret};
+use crate::keys::{BadSignature, Domain, PeerKey, Signature, VerifierKey, VerifierSecret};
 use crate::limits::*;
 use crate::records::*;
 
@@ -221,4 +221,35 @@ pub enum Response {
 
 impl Wire for Response {
     const BYTES_MAX: usize = RESPONSE_BYTES_MAX;
+}
+
+/// A question to a peer about the peers it is connected to.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct AskNeighbours {
+    /// Most peers wanted, at most [`NEIGHBOURS_MAX`].
+    pub max: u16,
+}
+
+impl Wire for AskNeighbours {
+    const BYTES_MAX: usize = REQUEST_BYTES_MAX;
+}
+
+/// A peer and where it listens, as another peer says.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Neighbour {
+    /// The peer.
+    pub peer: PeerKey,
+    /// Its multiaddresses, without `/p2p/`.
+    pub addresses: BoundedVec<Text<ADDRESS_BYTES_MAX>, NEIGHBOUR_ADDRESSES_MAX>,
+}
+
+/// Peers that a peer is connected to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Neighbours {
+    /// The peers.
+    pub peers: BoundedVec<Neighbour, NEIGHBOURS_MAX>,
+}
+
+impl Wire for Neighbours {
+    const BYTES_MAX: usize = NEIGHBOURS_BYTES_MAX;
 }

@@ -9,3 +9,5 @@ mod price;
 mod programs;
 mod random_graphs;
 mod reference;
+mod run_data;
+mod vectors;
