@@ -33,6 +33,7 @@ const FETCHES_MAX: usize = 16;
 const REPORTS_WAITING_MAX: usize = 4 * cairn_protocol::limits::REPORTS_MAX;
 
 /// What happens to the machine.
+#[expect(clippy::large_enum_variant, reason = "consumed at once, never kept in a collection")]
 #[derive(Clone, Debug)]
 pub enum Input {
     /// A record that passed [`gate::stateless`].

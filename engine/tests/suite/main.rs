@@ -1,9 +1,12 @@
 //! Integration tests of the engine, in one binary.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod audit;
 mod candle;
 mod canonical;
 mod cases;
+mod closeness;
+mod cpu_exact;
 mod gradients;
 mod price;
 mod programs;
@@ -11,3 +14,4 @@ mod random_graphs;
 mod reference;
 mod run_data;
 mod vectors;
+mod run_training;

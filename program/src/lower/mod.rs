@@ -15,6 +15,7 @@ mod statement;
 
 use std::collections::BTreeMap;
 
+pub(crate) use import::unknown;
 use ruff_python_ast as py;
 use ruff_text_size::{Ranged, TextRange};
 
