@@ -14,3 +14,4 @@ mod random_graphs;
 mod reference;
 mod run_data;
 mod run_training;
+mod vectors;
