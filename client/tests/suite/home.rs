@@ -71,7 +71,9 @@ fn joining_is_remembered_and_keeps_comments() {
 #[test]
 fn reading_commands_say_that_there_is_no_store_and_create_nothing() {
     let home = Home::new();
-    for command in [&["board"][..], &["log"], &["show", "abcd"], &["replay", "abcd"], &["store", "check"], &["store", "rebuild"]] {
+    for command in
+        [&["board"][..], &["log"], &["show", "abcd"], &["replay", "abcd"], &["store", "check"], &["store", "rebuild"]]
+    {
         let ran = home.run(command);
         assert_eq!(ran.code, 1, "{command:?}: {}", ran.all());
         assert!(ran.err.contains("no store yet") && ran.err.contains("hint:"), "{command:?}: {}", ran.err);

@@ -26,7 +26,10 @@ fn a_trace_has_the_fixed_names() {
 fn comments_and_local_names_change_no_graph() {
     let home = Home::new();
     let shipped = include_str!("../../../tracks/names/train.py");
-    let file = home.file("train.py", &format!("# another comment\n\n{}", shipped.replace("wpe", "places_").replace("\"places_\"", "\"wpe\"")));
+    let file = home.file(
+        "train.py",
+        &format!("# another comment\n\n{}", shipped.replace("wpe", "places_").replace("\"places_\"", "\"wpe\"")),
+    );
     let graph = |program: &str| home.json(&["trace", program, "--track", "names"])["graph"].clone();
     assert_eq!(graph(file.to_str().unwrap()), graph("baseline"));
 }
@@ -54,8 +57,18 @@ fn a_run_has_the_fixed_names_and_one_root_on_every_backend() {
     has(
         &first,
         &[
-            "metric", "metric_units", "test_metric", "trace_root", "graph", "steps", "metered", "peak_bytes", "seconds",
-            "backend", "isa", "threads",
+            "metric",
+            "metric_units",
+            "test_metric",
+            "trace_root",
+            "graph",
+            "steps",
+            "metered",
+            "peak_bytes",
+            "seconds",
+            "backend",
+            "isa",
+            "threads",
         ],
     );
     assert!(first["metric"].is_f64() && first["metric_units"].is_i64());

@@ -53,14 +53,16 @@ impl Home {
     /// A copy of the shipped track `names` with a small budget and some numbers for margin and record.
     pub(crate) fn small_track(&self) -> PathBuf {
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tracks/names");
-        let mut table: toml::Table =
-            std::fs::read_to_string(shipped.join("track.toml")).unwrap().parse().unwrap();
+        let mut table: toml::Table = std::fs::read_to_string(shipped.join("track.toml")).unwrap().parse().unwrap();
         table.insert("name".into(), "small".into());
         table.insert("budget".into(), toml::Value::Integer(2_000_000_000));
         table.insert("margin_units".into(), toml::Value::Integer(100_000));
         let reached = |units| toml::Value::Integer(units);
-        let baseline = [("metric_units", reached(48_000_000)), ("test_units", reached(48_000_000))];
-        table.insert("baseline".into(), toml::Value::Table(baseline.map(|(k, v)| (k.to_string(), v)).into_iter().collect()));
+        let baseline = [("metric_units", reached(60_000_000)), ("test_units", reached(60_000_000))];
+        table.insert(
+            "baseline".into(),
+            toml::Value::Table(baseline.map(|(k, v)| (k.to_string(), v)).into_iter().collect()),
+        );
         self.file("small/track.toml", &table.to_string());
         for file in ["train.py", "README.md", "program.md", "data/names.txt"] {
             let text = std::fs::read_to_string(shipped.join(file)).unwrap();

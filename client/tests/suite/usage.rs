@@ -49,8 +49,24 @@ fn every_command_has_help_and_names_its_exit_codes_where_they_differ() {
         assert!(help.out.contains(word), "{word}");
     }
     for command in [
-        "demo", "node", "verifier", "tracks", "join", "leave", "board", "log", "show", "diff", "trace", "run", "replay",
-        "track", "id", "doctor", "store", "completions",
+        "demo",
+        "node",
+        "verifier",
+        "tracks",
+        "join",
+        "leave",
+        "board",
+        "log",
+        "show",
+        "diff",
+        "trace",
+        "run",
+        "replay",
+        "track",
+        "id",
+        "doctor",
+        "store",
+        "completions",
     ] {
         assert!(help.out.contains(&format!("\n  {command} ")), "{command} is not listed");
         let own = home.run(&[command, "--help"]);
