@@ -13,5 +13,5 @@ mod programs;
 mod random_graphs;
 mod reference;
 mod run_data;
-mod vectors;
 mod run_training;
+mod vectors;
