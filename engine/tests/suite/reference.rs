@@ -20,7 +20,7 @@ fn extreme_operands_stay_in_the_number_system() {
         let mut built = case.build();
         built.differentiate();
         let mut source = Source::new(case.name);
-        let mut wild = |x: &f32| if source.bits() % 4 == 0 { *x } else { source.wide() };
+        let mut wild = |x: &f32| if source.bits().is_multiple_of(4) { *x } else { source.wide() };
         let params: Vec<Vec<f32>> = built.values.iter().map(|values| values.iter().map(&mut wild).collect()).collect();
         let states = [built.weights.iter().map(&mut wild).collect()];
         let graph = &built.graph;
