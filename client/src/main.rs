@@ -22,7 +22,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return failure::tell_usage(&error),
+    };
     let ui = output::Ui::new(cli.global.json, cli.global.quiet, cli.global.verbose);
     match commands::run(cli) {
         Ok(code) => code,

@@ -144,7 +144,7 @@ def integer(a):
     return a[0] << a[1]
 
 
-def to_float(n):
+def from_int(n):
     return whole(max(-(2**24 - 1), min(2**24 - 1, n)))
 
 
@@ -565,8 +565,8 @@ def rope(args, x):
     turns = {}
     for t in range(t_max):
         for i in range(d // 2):
-            f = exp(neg(times(div(to_float(2 * i), to_float(d)), log(base))))
-            angle = times(to_float(t), f)
+            f = exp(neg(times(div(from_int(2 * i), from_int(d)), log(base))))
+            angle = times(from_int(t), f)
             turns[t, i] = cos(angle), sin(angle)
     out = []
     for number, row in enumerate(x.rows()):
@@ -752,7 +752,7 @@ def init(args):
 
 def unary(name, x):
     if name == "ToFloat":
-        return floats(x.shape, [to_float(n) for n in x.values])
+        return floats(x.shape, [from_int(n) for n in x.values])
     return floats(x.shape, [canon(UNARY[name](v)) for v in x.values])
 
 
@@ -894,7 +894,7 @@ def bits_of(args, x):
 def compute(name, args, operands):
     if name in UNARY or name == "ToFloat":
         return unary(name, *operands)
-    if name in BINARY:
+    if name in BINARY and "axes" not in args:
         return binary(name, *operands)
     if name.startswith("Row."):
         return row(name[4:], args, *operands)

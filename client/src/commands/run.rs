@@ -59,6 +59,7 @@ pub(crate) fn run(context: &Context, options: &Run) -> anyhow::Result<()> {
         "test_metric": format::nats(run.test),
         "test_metric_units": run.test,
         "trace_root": run.root,
+        "leaves": run.leaves,
         "graph": traced.graph,
         "seed": options.seed,
         "steps": traced.steps,
