@@ -94,6 +94,8 @@ pub(crate) struct Scope {
 #[derive(Clone, Debug)]
 pub(crate) struct Object {
     pub(crate) kind: ObjectKind,
+    /// Byte of the source where it was made.
+    pub(crate) at: u32,
     pub(crate) fields: Vec<(Rc<str>, Value)>,
 }
 

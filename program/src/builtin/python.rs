@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use super::{Entry, entry};
 use crate::ast::BinaryOp;
 use crate::diagnostic::Kind;
-use crate::fault::{Fault, Outcome, Span, fail};
+use crate::fault::{Fault, Outcome, fail};
 use crate::machine::number::{self, Number};
 use crate::machine::{Arguments, Machine};
 use crate::value::{Range, Value};
@@ -225,7 +225,7 @@ fn map(m: &mut Machine<'_>, a: Arguments) -> Outcome<Value> {
     };
     let mut results = Vec::new();
     for row in rows(m, lists)? {
-        results.push(m.call(function, Arguments::of(&row), Span::default())?);
+        results.push(m.call(function, Arguments::of(&row), m.here())?);
     }
     m.new_items(results, false, "map")
 }
@@ -302,7 +302,7 @@ fn extreme(m: &mut Machine<'_>, a: Arguments, function: &str, wanted: Ordering) 
     }
     let mut best: Option<(Value, Value)> = None;
     for value in values {
-        let rank = if key == Value::None { value } else { m.call(key, Arguments::of(&[value]), Span::default())? };
+        let rank = if key == Value::None { value } else { m.call(key, Arguments::of(&[value]), m.here())? };
         let better = match best {
             None => true,
             Some((held, _)) => m.ordering(if wanted.is_gt() { ">" } else { "<" }, rank, held, 0)? == Some(wanted),
@@ -329,7 +329,9 @@ fn range(m: &mut Machine<'_>, a: Arguments) -> Outcome<Value> {
     for &value in &a.positional {
         bounds.push(match value {
             Value::Float(_) => {
-                return Err(Fault::new(Kind::Type, "range() needs ints, not a float").hint("use `//` to divide, or int(…)"));
+                return Err(
+                    Fault::new(Kind::Type, "range() needs ints, not a float").hint("use `//` to divide, or int(…)")
+                );
             }
             value => m.integer("range", value)?,
         });
@@ -387,7 +389,7 @@ pub(super) fn sort_values(
     let reverse = m.truth(reverse.unwrap_or(Value::Bool(false)))?;
     let mut ranked = Vec::with_capacity(values.len());
     for value in values {
-        let rank = if key == Value::None { value } else { m.call(key, Arguments::of(&[value]), Span::default())? };
+        let rank = if key == Value::None { value } else { m.call(key, Arguments::of(&[value]), m.here())? };
         ranked.push((rank, value));
     }
     Ok(m.sort(ranked, reverse)?.into_iter().map(|(_, value)| value).collect())
@@ -428,9 +430,8 @@ impl Machine<'_> {
     pub(crate) fn integer(&self, what: &str, value: Value) -> Outcome<i64> {
         match self.number(value) {
             Some(Number::Int(int)) => Ok(int),
-            Some(Number::Float(_)) => {
-                Err(Fault::new(Kind::Type, format!("{what}: an int is needed, not a float")).hint("use `//` to divide, or int(…)"))
-            }
+            Some(Number::Float(_)) => Err(Fault::new(Kind::Type, format!("{what}: an int is needed, not a float"))
+                .hint("use `//` to divide, or int(…)")),
             None => fail(Kind::Type, format!("{what}: an int is needed, not {}", self.article(value))),
         }
     }

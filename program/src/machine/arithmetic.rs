@@ -50,11 +50,10 @@ impl Machine<'_> {
             }
             (BinaryOp::Mul, Value::Text(_) | Value::List(_) | Value::Tuple(_), count) => self.repeated(a, count),
             (BinaryOp::Mul, count, Value::Text(_) | Value::List(_) | Value::Tuple(_)) => self.repeated(b, count),
-            (BinaryOp::Mod, Value::Text(_), _) => Err(Fault::new(
-                Kind::Unsupported,
-                "`%` on text is not part of the training language",
-            )
-            .hint("use an f-string: f\"block{i}\"")),
+            (BinaryOp::Mod, Value::Text(_), _) => {
+                Err(Fault::new(Kind::Unsupported, "`%` on text is not part of the training language")
+                    .hint("use an f-string: f\"block{i}\""))
+            }
             _ => {
                 let message = format!("`{}` does not go with {} and {}", op.symbol(), self.article(a), self.article(b));
                 let fault = Fault::new(Kind::Type, message);
@@ -67,7 +66,10 @@ impl Machine<'_> {
     /// `sequence * count`.
     fn repeated(&mut self, sequence: Value, count: Value) -> Outcome<Value> {
         let Some(Number::Int(count)) = self.number(count) else {
-            return fail(Kind::Type, format!("{} is repeated an int times, not {}", self.article(sequence), self.article(count)));
+            return fail(
+                Kind::Type,
+                format!("{} is repeated an int times, not {}", self.article(sequence), self.article(count)),
+            );
         };
         let count = count.max(0) as u64;
         match sequence {

@@ -6,7 +6,7 @@ use crate::ast::{ArgumentKind, Body, ExprId, ExprKind, Function, List, NameId};
 use crate::builtin::{self, Home};
 use crate::diagnostic::Kind;
 use crate::fault::{Fault, Outcome, Span, fail, nearest};
-use crate::value::Value;
+use crate::value::{ObjectKind, Value};
 
 /// The arguments of one call.
 #[derive(Clone, Debug, Default)]
@@ -247,8 +247,9 @@ impl Machine<'_> {
             }
             Value::Object(id) => {
                 let object = self.object(id)?;
-                if let Some((_, value)) = object.fields.iter().find(|(field, _)| &**field == name) {
-                    return Ok(*value);
+                if let Some(&(_, value)) = object.fields.iter().find(|(field, _)| &**field == name) {
+                    let step = object.kind == ObjectKind::Step;
+                    return if step { self.step_field(name, value) } else { Ok(value) };
                 }
                 let fault = Fault::new(Kind::Attribute, format!("{} has no '{name}'", self.article(value)));
                 let fields = object.fields.iter().map(|(field, _)| &**field);

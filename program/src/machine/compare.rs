@@ -46,8 +46,11 @@ impl Machine<'_> {
     fn same(&self, a: Value, b: Value) -> Outcome<bool> {
         let plain = |value: Value| matches!(value, Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::Tuple(_));
         if plain(a) && plain(b) {
-            return fail(Kind::Unsupported, "`is` between numbers, text or tuples is not part of the training language")
-                .map_err(|fault: Box<crate::fault::Fault>| fault.hint("use `==`"));
+            return fail(
+                Kind::Unsupported,
+                "`is` between numbers, text or tuples is not part of the training language",
+            )
+            .map_err(|fault: Box<crate::fault::Fault>| fault.hint("use `==`"));
         }
         Ok(a == b)
     }
@@ -94,9 +97,7 @@ impl Machine<'_> {
             (Value::Dict(a), Value::Dict(b)) => self.equal_dicts(a, b, depth),
             (Value::Range(a), Value::Range(b)) => {
                 let (a, b) = (self.range(a)?, self.range(b)?);
-                Ok(a.len == b.len
-                    && (a.len == 0 || a.start == b.start)
-                    && (a.len < 2 || a.step == b.step))
+                Ok(a.len == b.len && (a.len == 0 || a.start == b.start) && (a.len < 2 || a.step == b.step))
             }
             (Value::Tensor(..), _) | (_, Value::Tensor(..)) => {
                 fail(Kind::Type, "tensors have no values to be compared while the graph is built")
@@ -149,9 +150,7 @@ impl Machine<'_> {
                 }
                 Ok(Some(a.len().cmp(&b.len())))
             }
-            (a, b) => {
-                fail(Kind::Type, format!("`{op}` does not go with {} and {}", self.article(a), self.article(b)))
-            }
+            (a, b) => fail(Kind::Type, format!("`{op}` does not go with {} and {}", self.article(a), self.article(b))),
         }
     }
 

@@ -67,11 +67,8 @@ impl Machine<'_> {
                 self.item(value, index)
             }
             ExprKind::Slice([start, stop, step]) => {
-                let bounds = [
-                    self.expression(scope, start)?,
-                    self.expression(scope, stop)?,
-                    self.expression(scope, step)?,
-                ];
+                let bounds =
+                    [self.expression(scope, start)?, self.expression(scope, stop)?, self.expression(scope, step)?];
                 self.new_slice(bounds)
             }
             ExprKind::Tuple(elements) => {
@@ -92,9 +89,7 @@ impl Machine<'_> {
 
     /// Graph nodes built from now on come from this expression's line.
     fn blame(&mut self, id: ExprId) {
-        if self.tracer.is_tracing()
-            && let Some(expr) = self.ast.exprs.get(id as usize)
-        {
+        if let Some(expr) = self.ast.exprs.get(id as usize) {
             self.tracer.blame(expr.at.start);
         }
     }

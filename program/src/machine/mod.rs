@@ -119,7 +119,8 @@ impl<'p> Machine<'p> {
     #[cold]
     fn out_of_fuel(&mut self) -> Outcome<()> {
         let message = format!("the program takes more than {} evaluation steps", self.fuel.limit);
-        Err(Fault::new(Kind::Fuel, message).hint("shorten its loops: only the graph it builds is trained, not the program"))
+        Err(Fault::new(Kind::Fuel, message)
+            .hint("shorten its loops: only the graph it builds is trained, not the program"))
     }
 
     /// Pays for space that is about to be allocated.
@@ -381,8 +382,11 @@ impl<'p> Machine<'p> {
             Value::Dict(id) => !self.dict(id)?.entries.is_empty(),
             Value::Range(id) => self.range(id)?.len > 0,
             Value::Tensor(..) => {
-                return Err(Fault::new(Kind::Type, "a tensor has no truth value: it has no numbers while the graph is built")
-                    .hint("use where(mask, a, b) for a choice that depends on data"));
+                return Err(Fault::new(
+                    Kind::Type,
+                    "a tensor has no truth value: it has no numbers while the graph is built",
+                )
+                .hint("use where(mask, a, b) for a choice that depends on data"));
             }
             Value::Ellipsis
             | Value::Items(_)

@@ -25,7 +25,8 @@ impl Number {
 
 #[cold]
 fn overflow() -> Box<Fault> {
-    Fault::new(Kind::Overflow, "integers have 64 bits here, and this one needs more").hint("use floats: write 2.0 instead of 2")
+    Fault::new(Kind::Overflow, "integers have 64 bits here, and this one needs more")
+        .hint("use floats: write 2.0 instead of 2")
 }
 
 #[cold]
@@ -186,7 +187,13 @@ fn int_with_float(int: i64, float: f64) -> Option<Ordering> {
     }
     // The whole part is in range, so that the conversion is exact.
     let whole = libm::trunc(float);
-    let fraction = if float > whole { Ordering::Less } else if float < whole { Ordering::Greater } else { Ordering::Equal };
+    let fraction = if float > whole {
+        Ordering::Less
+    } else if float < whole {
+        Ordering::Greater
+    } else {
+        Ordering::Equal
+    };
     Some(int.cmp(&(whole as i64)).then(fraction))
 }
 

@@ -8,7 +8,8 @@ use crate::value::{Range, Value};
 impl Machine<'_> {
     /// `container[key]`.
     pub(super) fn item(&mut self, container: Value, key: Value) -> Outcome<Value> {
-        if let (Value::Slice(id), Value::List(_) | Value::Tuple(_) | Value::Text(_) | Value::Range(_)) = (key, container)
+        if let (Value::Slice(id), Value::List(_) | Value::Tuple(_) | Value::Text(_) | Value::Range(_)) =
+            (key, container)
         {
             return self.sliced(container, id);
         }
@@ -42,8 +43,10 @@ impl Machine<'_> {
                 }
             },
             Value::Tensor(..) => self.tensor_item(container, key),
-            Value::Items(_) => Err(Fault::new(Kind::Type, format!("{} has no items by position", self.article(container)))
-                .hint("make a list of it: list(…)[i]")),
+            Value::Items(_) => {
+                Err(Fault::new(Kind::Type, format!("{} has no items by position", self.article(container)))
+                    .hint("make a list of it: list(…)[i]"))
+            }
             other => fail(Kind::Type, format!("{} has no items", self.article(other))),
         }
     }

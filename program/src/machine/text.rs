@@ -26,6 +26,28 @@ impl Machine<'_> {
         Ok(out)
     }
 
+    /// Text of any value, floats as the hexadecimal of their bits: for comparisons with other implementations.
+    pub(crate) fn exact_text(&mut self, value: Value) -> Outcome<String> {
+        match value {
+            Value::Float(float) => Ok(format!("f{:016x}", float.to_bits())),
+            Value::List(_) | Value::Tuple(_) => {
+                let values = self.collect(value)?;
+                let texts: Vec<String> =
+                    values.into_iter().map(|value| self.exact_text(value)).collect::<Outcome<_>>()?;
+                let [open, close] = if let Value::List(_) = value { ["[", "]"] } else { ["(", ")"] };
+                Ok(format!("{open}{}{close}", texts.join(", ")))
+            }
+            Value::Dict(id) => {
+                let mut texts = Vec::new();
+                for (key, value) in self.dict(id)?.entries.clone() {
+                    texts.push(format!("{}: {}", self.repr(key)?, self.exact_text(value)?));
+                }
+                Ok(format!("{{{}}}", texts.join(", ")))
+            }
+            other => self.repr(other),
+        }
+    }
+
     fn write_repr(&mut self, value: Value, depth: u32, out: &mut String) -> Outcome<()> {
         self.burn(1)?;
         if depth > DEPTH_MAX {
@@ -73,7 +95,10 @@ impl Machine<'_> {
                     .hint("name parameters by integers and strings; round with int(…) first"));
             }
             other => {
-                return fail(Kind::Unsupported, format!("{} has no text in the training language", self.article(other)));
+                return fail(
+                    Kind::Unsupported,
+                    format!("{} has no text in the training language", self.article(other)),
+                );
             }
         }
         self.charge((out.len() - before) as u64)

@@ -47,10 +47,7 @@ impl Machine<'_> {
         let integers = |m: &Self, id, value| -> Outcome<bool> {
             Ok(m.dtype_of(id)? == DType::I32 || matches!(m.number(value), Some(Number::Int(_))))
         };
-        if op != BinaryOp::Div
-            && integers(self, left, a)?
-            && integers(self, right, b)?
-        {
+        if op != BinaryOp::Div && integers(self, left, a)? && integers(self, right, b)? {
             return fail_hint(
                 Kind::Unavailable,
                 "arithmetic on integer tensors is not available yet",
@@ -69,7 +66,9 @@ impl Machine<'_> {
         let (left, right) = (self.shape_of(a)?, self.shape_of(b)?);
         // Vectors become matrices and back, as in NumPy.
         match (left.len(), right.len()) {
-            (0, _) | (_, 0) => fail_hint(Kind::Shape, "`@` needs at least one axis on both sides", "use `*` for numbers"),
+            (0, _) | (_, 0) => {
+                fail_hint(Kind::Shape, "`@` needs at least one axis on both sides", "use `*` for numbers")
+            }
             (1, 1) => {
                 let product = self.pair(Binary::Mul, self.tensor_of(a), self.tensor_of(b))?;
                 self.total(product)
@@ -315,7 +314,11 @@ pub(super) fn gelu(m: &mut Machine<'_>, a: Arguments) -> Outcome<Value> {
             m.unary(Unary::Tanh, inner)?
         }
         other => {
-            return fail_hint(Kind::Value, format!("gelu: there is no approximation \"{other}\""), "there are \"none\" and \"tanh\"");
+            return fail_hint(
+                Kind::Value,
+                format!("gelu: there is no approximation \"{other}\""),
+                "there are \"none\" and \"tanh\"",
+            );
         }
     };
     let gate = m.add(gate, Value::Float(1.0))?;

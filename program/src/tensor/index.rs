@@ -149,7 +149,11 @@ pub(super) fn argmax(m: &mut Machine<'_>, a: Arguments) -> Outcome<Value> {
     let rank = m.shape_of(x)?.len();
     let axis = m.axis("argmax", dim.unwrap_or(Value::Int(-1)), rank)?;
     if usize::from(axis) + 1 != rank || (dim.is_none() && rank > 1) {
-        return fail_hint(Kind::Unavailable, "argmax over other axes than the last is not available yet", "write argmax(x, dim=-1), transpose x first");
+        return fail_hint(
+            Kind::Unavailable,
+            "argmax over other axes than the last is not available yet",
+            "write argmax(x, dim=-1), transpose x first",
+        );
     }
     let keep = m.truth(keep.unwrap_or(Value::Bool(false)))?;
     let found = m.build(1, |graph| graph.argmax(x))?;

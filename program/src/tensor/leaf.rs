@@ -26,7 +26,11 @@ pub(super) fn param(m: &mut Machine<'_>, mut a: Arguments) -> Outcome<Value> {
     let names = ["name", "shape", "init", "std", "value", "bound", "tag|group"];
     let [name, shape, init, std, value, bound, tag] = a.bind(m, "param", names, 2)?;
     if !m.tracer.in_model {
-        return fail_hint(Kind::Program, "param() outside of model()", "call it inside of model() or a function that model() calls");
+        return fail_hint(
+            Kind::Program,
+            "param() outside of model()",
+            "call it inside of model() or a function that model() calls",
+        );
     }
     let name = m.text_argument("param: name", name.unwrap_or(Value::None))?;
     check_name(&name)?;
@@ -70,7 +74,11 @@ fn known(m: &mut Machine<'_>, param: Param) -> Outcome<usize> {
                 "parameter '{}' has shape {} elsewhere and {} here",
                 param.name, known.param.shape, param.shape
             );
-            return fail_hint(Kind::Shape, message, "parameters of the same name are one: give different ones different names");
+            return fail_hint(
+                Kind::Shape,
+                message,
+                "parameters of the same name are one: give different ones different names",
+            );
         }
         if known.param != param {
             return fail(Kind::Value, format!("parameter '{}' has another init or tag elsewhere", param.name));
@@ -177,7 +185,11 @@ pub(super) fn filled_like(m: &mut Machine<'_>, a: Arguments, name: &str, value: 
 /// `arange(n)`: integers 0 .. n.
 pub(super) fn arange(m: &mut Machine<'_>, a: Arguments) -> Outcome<Value> {
     if a.positional.len() > 1 {
-        return fail_hint(Kind::Type, "arange() takes one int", "shift and scale it: to_float(arange(n)) * step + start");
+        return fail_hint(
+            Kind::Type,
+            "arange() takes one int",
+            "shift and scale it: to_float(arange(n)) * step + start",
+        );
     }
     let n = a.one(m, "arange", "n|end|stop")?;
     let n = m.integer("arange", n)?;
@@ -191,7 +203,11 @@ pub(super) fn arange(m: &mut Machine<'_>, a: Arguments) -> Outcome<Value> {
 pub(super) fn is_training(m: &mut Machine<'_>, a: Arguments) -> Outcome<Value> {
     let [] = a.bind(m, "is_training", [], 0)?;
     if !m.tracer.is_tracing() {
-        return fail_hint(Kind::Program, "is_training() outside of model()", "it is known only while model() is traced");
+        return fail_hint(
+            Kind::Program,
+            "is_training() outside of model()",
+            "it is known only while model() is traced",
+        );
     }
     Ok(Value::Bool(m.tracer.training))
 }

@@ -202,6 +202,8 @@ pub(crate) struct Tracer {
     /// Where each parameter is in this graph.
     param_nodes: Vec<Option<NodeId>>,
     pub(crate) states: Vec<StateVar>,
+    /// New value of each state in this graph.
+    states_out: Vec<Option<NodeId>>,
     /// Scalars of this graph, each built once.
     constants: BTreeMap<u32, NodeId>,
     pub(crate) tables: Vec<Table>,
@@ -238,6 +240,7 @@ impl Tracer {
         self.epoch += 1;
         (self.training, self.in_model) = (training, true);
         self.param_nodes = vec![None; self.params.len()];
+        self.states_out.clear();
         self.constants.clear();
         self.table_nodes = vec![None; self.tables.len()];
         self.streams.clear();
@@ -250,6 +253,18 @@ impl Tracer {
         self.graph.take().unwrap_or_default()
     }
 
+    pub(crate) fn set_state_out(&mut self, state: usize, id: NodeId) {
+        self.states_out.resize(self.states.len().max(state + 1), None);
+        if let Some(slot) = self.states_out.get_mut(state) {
+            *slot = Some(id);
+        }
+    }
+
+    /// The new value of a state, if this graph computes one.
+    pub(crate) fn state_out(&self, state: usize) -> Option<NodeId> {
+        self.states_out.get(state).copied().flatten()
+    }
+
     /// The node of a parameter, if this graph uses it.
     pub(crate) fn param_node(&self, param: usize) -> Option<NodeId> {
         self.param_nodes.get(param).copied().flatten()
@@ -260,9 +275,11 @@ impl From<GraphError> for Box<Fault> {
     fn from(error: GraphError) -> Self {
         match error {
             GraphError::Shape(message) => Fault::new(Kind::Shape, message),
-            GraphError::DType(message) => Fault::new(Kind::Type, message)
-                .hint("token ids and labels are I32: embedding, one_hot, cross_entropy take them; to_float(x) converts"),
+            GraphError::DType(message) => Fault::new(Kind::Type, message).hint(
+                "token ids and labels are I32: embedding, one_hot, cross_entropy take them; to_float(x) converts",
+            ),
             GraphError::Limit(message) => Fault::new(Kind::Limit, message),
+            GraphError::Gradient(message) => Fault::new(Kind::Unavailable, message),
         }
     }
 }
@@ -507,8 +524,8 @@ impl Machine<'_> {
                 let perm: Vec<u8> = (0..rank as u8 - 2).chain([rank as u8 - 1, rank as u8 - 2]).collect();
                 self.build(1, |graph| graph.permute(id, &perm))?
             }
-            "data" | "grad" | "requires_grad" | "device" | "dtype" | "item" | "numpy" | "tolist" | "backward" | "cuda"
-            | "cpu" | "to" | "half" | "bfloat16" => {
+            "data" | "grad" | "requires_grad" | "device" | "dtype" | "item" | "numpy" | "tolist" | "backward"
+            | "cuda" | "cpu" | "to" | "half" | "bfloat16" => {
                 return fail_hint(
                     Kind::Attribute,
                     format!("a tensor has no '{name}'"),
@@ -532,6 +549,11 @@ impl Machine<'_> {
             Some(&n) => Ok(Value::Int(n.into())),
             None => fail(Kind::Type, "a scalar has no len()"),
         }
+    }
+
+    /// Where the program is, for calls that builtins make.
+    pub(crate) fn here(&self) -> Span {
+        Span { start: self.tracer.at(), end: self.tracer.at() }
     }
 
     /// Calls a value with a place for the call stack.

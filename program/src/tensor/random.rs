@@ -28,7 +28,10 @@ impl Machine<'_> {
             Some(name) => {
                 let name = self.text_argument(&format!("{what}: name"), name)?;
                 if name.is_empty() || name.len() > NAME_BYTES_MAX || name.starts_with('#') {
-                    return fail(Kind::Value, format!("a stream's name has 1 to {NAME_BYTES_MAX} bytes and does not begin with #"));
+                    return fail(
+                        Kind::Value,
+                        format!("a stream's name has 1 to {NAME_BYTES_MAX} bytes and does not begin with #"),
+                    );
                 }
                 name.as_ref().to_owned()
             }

@@ -74,8 +74,7 @@ pub(super) fn transpose(m: &mut Machine<'_>, a: Arguments) -> Outcome<Value> {
 pub(super) fn permute(m: &mut Machine<'_>, a: Arguments) -> Outcome<Value> {
     let (x, dims) = with_ints(m, a, "permute", "dims|axes")?;
     let rank = m.shape_of(x)?.len();
-    let perm: Vec<u8> =
-        dims.into_iter().map(|dim| m.axis("permute", Value::Int(dim), rank)).collect::<Outcome<_>>()?;
+    let perm: Vec<u8> = dims.into_iter().map(|dim| m.axis("permute", Value::Int(dim), rank)).collect::<Outcome<_>>()?;
     if perm.iter().copied().eq(0..rank as u8) {
         return Ok(m.tensor_of(x));
     }
@@ -153,7 +152,11 @@ pub(super) fn unsqueeze(m: &mut Machine<'_>, a: Arguments) -> Outcome<Value> {
 fn tensors(m: &mut Machine<'_>, name: &str, value: Value) -> Outcome<Vec<NodeId>> {
     let values = match value {
         Value::Tensor(..) => {
-            return fail_hint(Kind::Type, format!("{name}() takes a list of tensors"), format!("write {name}([a, b], dim=…)"));
+            return fail_hint(
+                Kind::Type,
+                format!("{name}() takes a list of tensors"),
+                format!("write {name}([a, b], dim=…)"),
+            );
         }
         values => m.collect(values)?,
     };
@@ -162,10 +165,7 @@ fn tensors(m: &mut Machine<'_>, name: &str, value: Value) -> Outcome<Vec<NodeId>
             any || m.number(value).is_some() || m.dtype_of(m.node(name, value)?)? == cairn_engine::graph::DType::F32,
         )
     })?;
-    values
-        .into_iter()
-        .map(|value| if any_float { m.float_operand(name, value) } else { m.node(name, value) })
-        .collect()
+    values.into_iter().map(|value| if any_float { m.float_operand(name, value) } else { m.node(name, value) }).collect()
 }
 
 pub(super) fn concat(m: &mut Machine<'_>, a: Arguments) -> Outcome<Value> {
