@@ -33,15 +33,18 @@ enum Kind {
     ArgMax,
 }
 
+/// Length and distance of axes, outermost first.
+type Axes = Vec<(usize, usize)>;
+
 /// A reduction over axes.
 #[derive(Debug)]
 pub(super) struct Reduce {
     kind: Kind,
     from: Place,
     to: Place,
-    /// Axes that stay, and axes that go: (length, distance), outermost first.
-    kept: Vec<(usize, usize)>,
-    gone: Vec<(usize, usize)>,
+    /// Axes that stay, and axes that go.
+    kept: Axes,
+    gone: Axes,
 }
 
 impl Reduce {
@@ -62,7 +65,7 @@ impl Reduce {
     }
 
     fn new(kind: Kind, shape: &[usize], axes: &[u8], from: Place, to: Place) -> Self {
-        let (mut kept, mut gone): (Vec<(usize, usize)>, Vec<(usize, usize)>) = (vec![], vec![]);
+        let (mut kept, mut gone) = (Axes::new(), Axes::new());
         let mut distance: usize = shape.iter().product();
         for (axis, &len) in shape.iter().enumerate() {
             distance /= len;

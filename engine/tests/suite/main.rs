@@ -7,6 +7,7 @@ mod canonical;
 mod cases;
 mod closeness;
 mod cpu_exact;
+mod cpu_fuzz;
 mod gradients;
 mod price;
 mod programs;

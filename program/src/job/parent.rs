@@ -236,12 +236,14 @@ struct Checked<'a> {
     traced: Option<TraceSummary>,
     runs: Vec<RunSummary>,
     inside: Vec<Vec<Hash32>>,
+    /// The last seed whose audit found something.
+    leaked: Option<u8>,
     over: Option<Outcome>,
 }
 
 impl<'a> Checked<'a> {
     fn new(request: &'a Request) -> Self {
-        Self { request, traced: None, runs: Vec::new(), inside: Vec::new(), over: None }
+        Self { request, traced: None, runs: Vec::new(), inside: Vec::new(), leaked: None, over: None }
     }
 
     fn seeds(&self) -> usize {
@@ -279,6 +281,13 @@ impl<'a> Checked<'a> {
                     Some(proofs) if proofs.len() == usize::from(segment) && segment < SEGMENTS => proofs.push(inside),
                     _ => return broken("a segment out of order"),
                 }
+            }
+            Message::Leaked { seed, .. } => {
+                self.running(seed, 0)?;
+                if !matches!(self.request.work, Work::Replay { .. }) || self.leaked == Some(seed) {
+                    return broken("a finding of an audit that was not asked for");
+                }
+                self.leaked = Some(seed);
             }
             Message::Ran { seed, result } => {
                 self.running(seed, 0)?;

@@ -11,12 +11,14 @@ pub(super) struct Judge<'a> {
     claim: &'a Commit,
     segments: Vec<Judged>,
     evaluations: Vec<Judged>,
+    /// What the audit of the seed under way found.
+    leak: Option<Hash32>,
     refuted: bool,
 }
 
 impl<'a> Judge<'a> {
     pub(super) fn new(claim: &'a Commit) -> Self {
-        Self { claim, segments: Vec::new(), evaluations: Vec::new(), refuted: false }
+        Self { claim, segments: Vec::new(), evaluations: Vec::new(), leak: None, refuted: false }
     }
 
     /// Takes what the job says; false when it need not go on.
@@ -31,8 +33,14 @@ impl<'a> Judge<'a> {
             Message::Ran { seed, result } => {
                 let found = evaluation_hash(result.metric, result.test);
                 let claimed = self.claim.runs.get(usize::from(*seed)).map(|run| evaluation_hash(run.metric, run.test));
-                let finding = self.compare(claimed == Some(found), found, found);
+                let finding = match self.leak.take() {
+                    None => self.compare(claimed == Some(found), found, found),
+                    Some(leak) => self.compare(false, leak, leak),
+                };
                 self.evaluations.push(Judged { item: Item::Evaluation { seed: *seed }, finding });
+            }
+            Message::Leaked { window, cut, .. } => {
+                self.leak = Some(Hash32(hash("leak", &[&window.to_be_bytes(), &cut.to_be_bytes()])));
             }
             _ => {}
         }
