@@ -43,7 +43,7 @@ impl Ui {
             json,
             quiet,
             verbose,
-            color: !plain && !json && std::io::stdout().is_terminal(),
+            color: !plain && !json && std::io::stdout().is_terminal() && std::io::stderr().is_terminal(),
             live: !quiet && !json && !dumb && std::io::stderr().is_terminal(),
         }
     }

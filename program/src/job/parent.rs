@@ -119,6 +119,9 @@ impl Job {
         if cfg!(unix) {
             command.env_clear();
         }
+        // Ctrl-C is for the parent, which then ends its jobs in order.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(JobError::Spawn)?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
