@@ -6,9 +6,9 @@
 //!
 //! *Invariant:* within an instruction the result overlaps no operand.
 
-use super::scalar::{binary, unary};
 use crate::backend::Isa;
 use crate::graph::{Binary, Unary};
+use crate::reference::elementwise::{binary, compare, to_float, unary};
 
 use super::isa::Kernel;
 use super::memory::{Place, Shared};
@@ -236,8 +236,8 @@ impl Blocks<'_> {
             let to = self.address(instruction.to, start).write(0, len);
             match instruction.operation {
                 Operation::Unary(Unary::ToFloat) => match from[0] {
-                    Operand::Vector(a) => map!(to, self.ints(a, block), x => super::scalar::to_float(x)),
-                    Operand::Scalar(a) => to.fill(super::scalar::to_float(self.int(a))),
+                    Operand::Vector(a) => map!(to, self.ints(a, block), x => to_float(x)),
+                    Operand::Scalar(a) => to.fill(to_float(self.int(a))),
                 },
                 Operation::Unary(operation) => each!(
                     Unary, operation,
@@ -253,7 +253,7 @@ impl Blocks<'_> {
                 ),
                 Operation::Compare(operation) => each!(
                     Binary, operation, [Lt Le Eq],
-                    OPERATION => zip!(self, block, to, from, ints, int, (x, y) => super::scalar::compare(OPERATION, x, y))
+                    OPERATION => zip!(self, block, to, from, ints, int, (x, y) => compare(OPERATION, x, y))
                 ),
                 Operation::Where => self.choose(to, from, block),
                 Operation::Copy => match from[0] {

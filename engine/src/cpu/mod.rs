@@ -22,11 +22,11 @@ mod pool;
 mod random;
 mod reduce;
 mod rows;
-mod scalar;
 mod step;
 
 use crate::backend::{BackendError, Executor, Feed, Options, Tensor};
 use crate::graph::{DType, Graph, NodeId};
+use crate::number::from_foreign;
 
 pub use self::isa::available;
 
@@ -46,6 +46,9 @@ pub struct Cpu {
     pool: Pool,
     /// First element of each region; those of a feed hold only during its run.
     regions: Vec<Shared>,
+    /// The feed's tables and float inputs, made canonical.
+    tables: Vec<f32>,
+    inputs: [Vec<f32>; 2],
 }
 
 impl Cpu {
@@ -63,7 +66,16 @@ impl Cpu {
         let nothing = Shared::new(arena.start());
         let feed = &plan.feed;
         let count = Region::PARAMS as usize + feed.params.len() + feed.states.len() + feed.outputs.len();
-        let mut cpu = Self { level, arena, scratch, pool, regions: vec![nothing; count], plan };
+        let mut cpu = Self {
+            level,
+            arena,
+            scratch,
+            pool,
+            regions: vec![nothing; count],
+            plan,
+            tables: vec![],
+            inputs: [vec![], vec![]],
+        };
         cpu.regions[Region::CONSTANTS as usize] = Shared::new(cpu.plan.constants.start());
         // Constants depend on no seed.
         let seed = cairn_protocol::Seed([0; 32]);
@@ -122,11 +134,15 @@ impl Cpu {
     fn point(&mut self, feed: &Feed<'_>, out: &mut [Vec<f32>]) {
         let regions = &mut self.regions;
         // Steps only read these; the plan writes to the arena, the constants and the outputs.
-        regions[Region::TABLES as usize] = Shared::new(feed.tables.as_ptr().cast_mut());
+        canonical(&mut self.tables, &feed.tables[..self.plan.feed.tables]);
+        regions[Region::TABLES as usize] = Shared::new(self.tables.as_ptr().cast_mut());
         for (i, tensor) in feed.inputs.iter().enumerate() {
             regions[Region::INPUTS as usize + i] = match tensor {
-                Tensor::F32(values) => Shared::new(values.as_ptr().cast_mut()),
                 Tensor::I32(values) => Shared::new(values.as_ptr().cast::<f32>().cast_mut()),
+                Tensor::F32(values) => {
+                    canonical(&mut self.inputs[i], values);
+                    Shared::new(self.inputs[i].as_ptr().cast_mut())
+                }
             };
         }
         let params = feed.params.iter().take(self.plan.feed.params.len());
@@ -137,6 +153,12 @@ impl Cpu {
             *region = start;
         }
     }
+}
+
+/// Copies numbers from outside, made canonical.
+fn canonical(to: &mut Vec<f32>, from: &[f32]) {
+    to.clear();
+    to.extend(from.iter().map(|&x| from_foreign(x)));
 }
 
 /// Compares the lengths of what is fed.

@@ -33,15 +33,18 @@ enum Kind {
     ArgMax,
 }
 
+/// Length and distance of axes, outermost first.
+type Axes = Vec<(usize, usize)>;
+
 /// A reduction over axes.
 #[derive(Debug)]
 pub(super) struct Reduce {
     kind: Kind,
     from: Place,
     to: Place,
-    /// Axes that stay, and axes that go: (length, distance), outermost first.
-    kept: Vec<(usize, usize)>,
-    gone: Vec<(usize, usize)>,
+    /// Axes that stay, and axes that go.
+    kept: Axes,
+    gone: Axes,
 }
 
 impl Reduce {
@@ -62,7 +65,7 @@ impl Reduce {
     }
 
     fn new(kind: Kind, shape: &[usize], axes: &[u8], from: Place, to: Place) -> Self {
-        let (mut kept, mut gone): (Vec<(usize, usize)>, Vec<(usize, usize)>) = (vec![], vec![]);
+        let (mut kept, mut gone) = (Axes::new(), Axes::new());
         let mut distance: usize = shape.iter().product();
         for (axis, &len) in shape.iter().enumerate() {
             distance /= len;
@@ -300,6 +303,48 @@ fn block_sum(a: &[f32], b: &[f32], f: &impl Fn(f32, f32) -> f32) -> f32 {
     tree(lanes)
 }
 
+/// A row sum taken in parts, each but the last a multiple of [`LANES`], none across the end of a [`BLOCK`].
+#[derive(Default)]
+pub(super) struct RowSum {
+    lanes: [f32; LANES],
+    filled: usize,
+    sums: Sums,
+}
+
+impl RowSum {
+    /// A sum whose first elements are zeros, as many as a multiple of [`LANES`].
+    #[inline(always)]
+    pub(super) fn after(zeros: usize) -> Self {
+        let mut sum = Self { filled: zeros % BLOCK, ..Self::default() };
+        (0..zeros / BLOCK).for_each(|_| sum.sums.push(1, 0.0));
+        sum
+    }
+
+    /// Adds the next part.
+    #[inline(always)]
+    pub(super) fn add(&mut self, part: &[f32]) {
+        let (whole, rest) = part.as_chunks::<LANES>();
+        for chunk in whole {
+            self.lanes.iter_mut().zip(chunk).for_each(|(lane, &x)| *lane += x);
+        }
+        self.lanes.iter_mut().zip(rest).for_each(|(lane, &x)| *lane += x);
+        self.filled += part.len();
+        if self.filled == BLOCK {
+            self.sums.push(1, tree(std::mem::take(&mut self.lanes)));
+            self.filled = 0;
+        }
+    }
+
+    /// The sum, without `canon`.
+    #[inline(always)]
+    pub(super) fn end(mut self) -> f32 {
+        if self.filled > 0 {
+            self.sums.push(1, tree(self.lanes));
+        }
+        self.sums.end()
+    }
+}
+
 /// The row rule as a stream: level 0 takes elements, each next level the sums of full blocks of the one below.
 #[derive(Default)]
 struct Sums {
@@ -326,6 +371,7 @@ impl Sums {
         }
     }
 
+    #[inline(always)]
     fn end(mut self) -> f32 {
         for level in 0..LEVELS - 1 {
             if self.filled[level] > 0 {

@@ -1,10 +1,13 @@
 //! Integration tests of the engine, in one binary.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod audit;
 mod candle;
 mod canonical;
 mod cases;
 mod closeness;
+mod cpu_exact;
+mod cpu_fuzz;
 mod gradients;
 mod price;
 mod programs;
@@ -12,3 +15,4 @@ mod random_graphs;
 mod reference;
 mod run_data;
 mod run_training;
+mod vectors;

@@ -19,8 +19,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use cairn_net::NetError;
 use cairn_net::follow::{Followed, Follower};
 use cairn_protocol::{
-    AuthorSecret, CommitId, Gossip, GraphId, PeerSecret, ProposalId, Report, Request, Response, Run, TrackId, hash,
-    settle,
+    AuthorSecret, Claim, CommitId, Gossip, GraphId, PeerSecret, ProposalId, Report, Request, Response, Run, TrackId,
+    hash, settle,
 };
 use cairn_store::Store;
 use tokio::sync::{mpsc, watch};
@@ -383,14 +383,22 @@ impl Driver {
         self.claim()
     }
 
-    /// Claims the change that waits, when no other claim is under way and it still beats the record.
+    /// Claims the change that waits, when no other claim is under way and it still beats the record. While
+    /// the queue holds a better claim it waits on: that one may be refused.
     fn claim(&mut self) -> Result<(), DriverError> {
         if self.machine.claiming() {
             return Ok(());
         }
         let Some(found) = self.candidate.take() else { return Ok(()) };
-        let (chain, claim) = (self.machine.chain(), cairn_protocol::Claim { metric: found.metric, test: found.test });
-        if settle::refused_unreplayed(chain.track(), &chain.record(), &claim).is_some() {
+        let (chain, claim) = (self.machine.chain(), Claim { metric: found.metric, test: found.test });
+        let beats = |record: &Claim, claim: &Claim| settle::refused_unreplayed(chain.track(), record, claim).is_none();
+        if !beats(&chain.record(), &claim) {
+            return Ok(());
+        }
+        let queued = chain.queue().iter().map(|queued| queued.claim);
+        let expected = queued.fold(chain.record(), |record, claim| if beats(&record, &claim) { claim } else { record });
+        if !beats(&expected, &claim) {
+            self.candidate = Some(found);
             return Ok(());
         }
         self.step(Input::Found { draft: found.draft, effort: found.effort })

@@ -2,6 +2,7 @@
 //! the same number everywhere, which never change, and who uses what.
 
 use crate::graph::{Graph, Node, NodeId, Op};
+use crate::number::from_foreign;
 
 /// Most elements of a value that is computed once and kept: beyond, memory is worth more than time.
 const CONSTANT_MAX: u64 = 1 << 18;
@@ -135,7 +136,7 @@ impl<'g> Analysis<'g> {
             _ => otherwise,
         };
         match &node.op {
-            Op::Full(bits) => Value::Uniform(*bits),
+            Op::Full(bits) => Value::Uniform(from_foreign(f32::from_bits(*bits)).to_bits()),
             Op::FullInt(value) => Value::Uniform(value.cast_unsigned()),
             Op::Reshape | Op::StopGradient => view(0),
             Op::BroadcastTo if node.shape.elements() == self.node(node.inputs[0]).shape.elements() => view(0),
