@@ -42,6 +42,9 @@ fn a_stamp_is_work_on_everything_else() {
     };
     assert!(zeros(stamped.stamp) >= limits::STAMP_ZERO_BITS);
     assert!((0..stamped.stamp).all(|number| zeros(number) < limits::STAMP_ZERO_BITS), "the first that holds");
+    // One zero bit less is half the work, and not enough.
+    let half = (0..).find(|number| zeros(*number) == limits::STAMP_ZERO_BITS - 1).unwrap();
+    assert!(!Proposal { stamp: half, ..stamped.clone() }.stamp_holds());
     // No other proposal can use it.
     let others = [
         Proposal { track: TrackId([0; 32]), ..stamped.clone() },

@@ -5,7 +5,7 @@ use ed25519_dalek::Signer;
 
 use crate::kit;
 
-const DOMAINS: [(Domain, &str); 8] = [
+const DOMAINS: [(Domain, &str); 9] = [
     (Domain::Reports, "cairn 1 sign reports"),
     (Domain::Idea, "cairn 1 sign idea"),
     (Domain::Proposal, "cairn 1 sign proposal"),
@@ -14,6 +14,7 @@ const DOMAINS: [(Domain, &str); 8] = [
     (Domain::Verdict, "cairn 1 sign verdict"),
     (Domain::Candidate, "cairn 1 sign candidate"),
     (Domain::Vote, "cairn 1 sign vote"),
+    (Domain::Audit, "cairn 1 sign audit"),
 ];
 const TRACK: TrackId = TrackId([1; 32]);
 const HASH: [u8; 32] = [2; 32];
@@ -90,6 +91,18 @@ const WEAK_KEYS: [&str; 9] = [
     "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
     "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
 ];
+
+#[test]
+fn an_audit_key_is_a_secret_of_one_verifier_about_one_commit() {
+    let (verifier, commit) = (kit::verifier(0), CommitId([4; 32]));
+    let key = verifier.audit_key(&TRACK, &commit);
+    let signature = verifier.sign(Domain::Audit, &TRACK, &commit.0);
+    assert_eq!(key.0, blake3::derive_key("cairn 1 audit key", &signature.0));
+    assert_eq!(verifier.audit_key(&TRACK, &commit), key, "a replay can be resumed");
+    assert_ne!(kit::verifier(1).audit_key(&TRACK, &commit), key);
+    assert_ne!(verifier.audit_key(&TRACK, &CommitId([5; 32])), key);
+    assert_ne!(verifier.audit_key(&TrackId([5; 32]), &commit), key);
+}
 
 #[test]
 fn a_weak_key_signs_nothing() {

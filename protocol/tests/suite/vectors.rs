@@ -229,6 +229,7 @@ fn vectors_of_what_is_derived() {
         ("verdict", Domain::Verdict),
         ("candidate", Domain::Candidate),
         ("vote", Domain::Vote),
+        ("audit", Domain::Audit),
     ];
     for (name, domain) in domains {
         // Key 1, track 22…22, hash 33…33.
@@ -242,10 +243,13 @@ fn vectors_of_what_is_derived() {
     }
     lines.line("numbered-seed.0", Seed::numbered(0).as_ref());
     lines.line("numbered-seed.1337", Seed::numbered(1337).as_ref());
+    lines.line("verifier.0.secret", &kit::verifier(0).to_bytes());
     for (seed, segment, len) in [(0u8, 0u16, 1u64), (0, 0, 2), (0, 1, 63), (1, 15, 1 << 20)] {
         let step = inside_step(kit::verifier(0).public(), world.commit.id(), seed, segment, len);
         lines.line(&format!("inside-step.{seed}.{segment}.{len}"), &step.to_be_bytes());
     }
+    let audit_key = kit::verifier(0).audit_key(&world.chain.id(), &world.commit.id());
+    lines.line("audit-key", audit_key.as_ref());
     lines.line("evaluation.-5.7", evaluation_hash(-5, 7).as_ref());
     lines.line("blob.empty", BlobId::of(b"").as_ref());
     lines.hold("derived.txt");
