@@ -12,4 +12,5 @@ mod kit;
 mod layout;
 mod settlement;
 mod signatures;
+mod spec;
 mod vectors;
