@@ -236,10 +236,14 @@ impl Kernel for Softmax {
                 let bent = bent.map(|bent| bent.write(row * block.width + seen.start + visible.start, visible.len()));
                 exponentials(&mut scores[visible.clone()], &block.heads.options, bent);
                 let mut sum = RowSum::after(seen.start);
-                scores[..visible.end].chunks(CHUNK).for_each(|part| sum.add(part));
+                for part in scores[..visible.end].chunks(CHUNK) {
+                    sum.add(part);
+                }
                 scale[0] = unary(Unary::Recip, canon(sum.end()));
                 if probabilities {
-                    scores[visible].iter_mut().for_each(|e| *e = canon(*e * scale[0]));
+                    for e in scores[visible].iter_mut() {
+                        *e = canon(*e * scale[0]);
+                    }
                 }
             }
         }
@@ -251,11 +255,21 @@ impl Kernel for Softmax {
 fn exponentials(scores: &mut [f32], options: &Attention, bent: Option<&mut [f32]>) {
     let options = *options;
     match bent {
-        Some(bent) => scores.iter_mut().zip(bent).for_each(|(s, bent)| (*s, *bent) = score(&options, *s)),
-        None => scores.iter_mut().for_each(|s| *s = score(&options, *s).0),
+        Some(bent) => {
+            for (s, bent) in scores.iter_mut().zip(bent) {
+                (*s, *bent) = score(&options, *s);
+            }
+        }
+        None => {
+            for s in scores.iter_mut() {
+                *s = score(&options, *s).0;
+            }
+        }
     }
     let max = row_max(scores);
-    scores.iter_mut().for_each(|s| *s = unary(Unary::Exp, canon(*s - max)));
+    for s in scores.iter_mut() {
+        *s = unary(Unary::Exp, canon(*s - max));
+    }
 }
 
 /// Result rows times the reciprocal of their row's sum.
@@ -274,7 +288,9 @@ impl Kernel for Normalise {
         for row in 0..self.block.rows {
             // SAFETY: the rows of this block are this piece's own.
             let (y, scale) = unsafe { (self.y.write(row * depth, depth), self.scales.read(row, 1)[0]) };
-            y.iter_mut().for_each(|y| *y = canon(*y * scale));
+            for y in y.iter_mut() {
+                *y = canon(*y * scale);
+            }
         }
     }
 }
@@ -386,7 +402,9 @@ impl Backward {
                     for total in [shared.dk, shared.dv].into_iter().flatten() {
                         total.write(0, keys * depth).fill(0.0);
                     }
-                    (0..queries).step_by(CHUNK).for_each(|first| shared.chunk(first));
+                    for first in (0..queries).step_by(CHUNK) {
+                        shared.chunk(first);
+                    }
                     for (total, sum) in [(shared.dk, dk), (shared.dv, dv)] {
                         if let (Some(total), Some(sum)) = (total, sum) {
                             let sum = (!first).then(|| sum.write(0, keys * depth));
@@ -411,8 +429,16 @@ impl Kernel for Complete<'_> {
     #[inline(always)]
     fn run(self) {
         match self.sum {
-            None => self.total.iter_mut().for_each(|x| *x = canon(*x)),
-            Some(sum) => sum.iter_mut().zip(self.total).for_each(|(sum, x)| *sum = canon(*sum + canon(*x))),
+            None => {
+                for x in self.total.iter_mut() {
+                    *x = canon(*x);
+                }
+            }
+            Some(sum) => {
+                for (sum, x) in sum.iter_mut().zip(self.total) {
+                    *sum = canon(*sum + canon(*x));
+                }
+            }
         }
     }
 }

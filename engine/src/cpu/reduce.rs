@@ -176,7 +176,9 @@ impl Units<'_> {
                 }
                 Kind::RowSum => {
                     let mut sums = Sums::default();
-                    (0..len).for_each(|i| sums.push(0, element(i)));
+                    for i in 0..len {
+                        sums.push(0, element(i));
+                    }
                     self.to.write(unit, 1)[0] = canon(sums.end());
                 }
                 Kind::ColumnSum => {
@@ -217,7 +219,9 @@ impl Units<'_> {
             if reduce.kind == Kind::Max {
                 to.copy_from_slice(row(0));
                 for i in 1..len {
-                    to.iter_mut().zip(row(i)).for_each(|(max, &x)| *max = larger(*max, x));
+                    for (max, &x) in to.iter_mut().zip(row(i)) {
+                        *max = larger(*max, x);
+                    }
                 }
                 return;
             }
@@ -226,14 +230,22 @@ impl Units<'_> {
                 let mut sum = [0.0f32; STRIPE];
                 for i in chunk..len.min(chunk + CHUNK) {
                     if width == STRIPE {
-                        sum.iter_mut().zip(&row(i)[..STRIPE]).for_each(|(sum, &x)| *sum += x);
+                        for (sum, &x) in sum.iter_mut().zip(&row(i)[..STRIPE]) {
+                            *sum += x;
+                        }
                     } else {
-                        sum.iter_mut().zip(row(i)).for_each(|(sum, &x)| *sum += x);
+                        for (sum, &x) in sum.iter_mut().zip(row(i)) {
+                            *sum += x;
+                        }
                     }
                 }
-                total.iter_mut().zip(&sum).for_each(|(total, &sum)| *total += sum);
+                for (total, &sum) in total.iter_mut().zip(&sum) {
+                    *total += sum;
+                }
             }
-            to.iter_mut().zip(&total).for_each(|(to, &total)| *to = canon(total));
+            for (to, &total) in to.iter_mut().zip(&total) {
+                *to = canon(total);
+            }
         }
     }
 }
@@ -252,7 +264,9 @@ pub(super) fn row_max(row: &[f32]) -> f32 {
     if let Some(first) = whole.first() {
         let mut lanes = *first;
         for chunk in whole {
-            lanes.iter_mut().zip(chunk).for_each(|(max, &x)| *max = larger(*max, x));
+            for (max, &x) in lanes.iter_mut().zip(chunk) {
+                *max = larger(*max, x);
+            }
         }
         max = lanes.iter().fold(max, |max, &x| larger(max, x));
     }
@@ -264,7 +278,9 @@ pub(super) fn row_max(row: &[f32]) -> f32 {
 fn tree(mut lanes: [f32; LANES]) -> f32 {
     for half in [8, 4, 2, 1] {
         let (low, high) = lanes.split_at_mut(half);
-        low.iter_mut().zip(high).for_each(|(low, &mut high)| *low += high);
+        for (low, &mut high) in low.iter_mut().zip(high) {
+            *low += high;
+        }
     }
     lanes[0]
 }
@@ -316,7 +332,9 @@ impl RowSum {
     #[inline(always)]
     pub(super) fn after(zeros: usize) -> Self {
         let mut sum = Self { filled: zeros % BLOCK, ..Self::default() };
-        (0..zeros / BLOCK).for_each(|_| sum.sums.push(1, 0.0));
+        for _ in 0..zeros / BLOCK {
+            sum.sums.push(1, 0.0);
+        }
         sum
     }
 
@@ -325,9 +343,13 @@ impl RowSum {
     pub(super) fn add(&mut self, part: &[f32]) {
         let (whole, rest) = part.as_chunks::<LANES>();
         for chunk in whole {
-            self.lanes.iter_mut().zip(chunk).for_each(|(lane, &x)| *lane += x);
+            for (lane, &x) in self.lanes.iter_mut().zip(chunk) {
+                *lane += x;
+            }
         }
-        self.lanes.iter_mut().zip(rest).for_each(|(lane, &x)| *lane += x);
+        for (lane, &x) in self.lanes.iter_mut().zip(rest) {
+            *lane += x;
+        }
         self.filled += part.len();
         if self.filled == BLOCK {
             self.sums.push(1, tree(std::mem::take(&mut self.lanes)));

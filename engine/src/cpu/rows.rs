@@ -66,7 +66,9 @@ impl Rows {
     /// As for `Step::piece`.
     pub(super) unsafe fn run(&self, context: &Context<'_>, rows: Range<usize>) {
         let mut from = [context.at(self.to); 3];
-        from.iter_mut().zip(&self.from).for_each(|(from, &place)| *from = context.at(place));
+        for (from, &place) in from.iter_mut().zip(&self.from) {
+            *from = context.at(place);
+        }
         context.level.run(Run { work: self, from, to: context.at(self.to), rows });
     }
 }
@@ -83,39 +85,48 @@ impl Kernel for Run<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let Self { work, from: [a, b, c], to, rows } = self;
-        let n = work.width;
-        // SAFETY: `Rows::run` was promised the tensors; a row of the result is its piece's own.
-        unsafe {
-            let (x, y) = (|i: usize| a.read(i * n, n), |i: usize| b.read(i * n, n));
-            let out = |i: usize| to.write(i * n, n);
-            let id = |i: usize| usize::try_from(b.read_int(i, 1)[0]).ok().filter(|&id| id < n);
-            let op = match &work.kind {
-                Kind::Row(op) => *op,
-                Kind::Rope { positions, inverse, cosines, sines } => {
-                    let half = n / 2;
-                    return rows.for_each(|i| {
-                        let at = i % positions * half;
-                        turn(out(i), x(i), &cosines[at..at + half], &sines[at..at + half], *inverse);
-                    });
-                }
-            };
-            match op {
-                RowOp::Softmax => rows.for_each(|i| softmax(out(i), x(i))),
-                RowOp::SoftmaxGrad => rows.for_each(|i| softmax_grad(out(i), x(i), y(i))),
-                RowOp::LogSoftmax => rows.for_each(|i| log_softmax(out(i), x(i))),
-                RowOp::LogSoftmaxGrad => rows.for_each(|i| log_softmax_grad(out(i), x(i), y(i))),
-                RowOp::RmsNorm(eps) => rows.for_each(|i| rms_norm(out(i), x(i), eps)),
-                RowOp::RmsNormGrad(eps) => rows.for_each(|i| rms_norm_grad(out(i), x(i), y(i), eps)),
-                RowOp::LayerNorm(eps) => rows.for_each(|i| layer_norm(out(i), x(i), eps)),
-                RowOp::LayerNormGrad(eps) => rows.for_each(|i| layer_norm_grad(out(i), x(i), y(i), eps)),
-                RowOp::CrossEntropy => rows.for_each(|i| to.write(i, 1)[0] = cross_entropy(x(i), id(i))),
-                RowOp::CrossEntropyGrad => {
-                    rows.for_each(|i| cross_entropy_grad(out(i), x(i), id(i), c.read(i, 1)[0]));
-                }
+        for i in self.rows.clone() {
+            // SAFETY: `Rows::run` was promised the tensors; a row of the result is its piece's own.
+            unsafe { self.row(i) };
+        }
+    }
+}
+
+impl Run<'_> {
+    #[inline(always)]
+    unsafe fn row(&self, i: usize) {
+        let n = self.work.width;
+        let [a, b, c] = self.from;
+        // SAFETY: owed by the caller.
+        let (x, out) = unsafe { (a.read(i * n, n), |len: usize| self.to.write(i * len, len)) };
+        // SAFETY: those operations that call these have such operands.
+        let (y, id) = unsafe { (|| b.read(i * n, n), || named(b.read_int(i, 1)[0], n)) };
+        match &self.work.kind {
+            Kind::Row(RowOp::Softmax) => softmax(out(n), x),
+            Kind::Row(RowOp::SoftmaxGrad) => softmax_grad(out(n), x, y()),
+            Kind::Row(RowOp::LogSoftmax) => log_softmax(out(n), x),
+            Kind::Row(RowOp::LogSoftmaxGrad) => log_softmax_grad(out(n), x, y()),
+            Kind::Row(RowOp::RmsNorm(eps)) => rms_norm(out(n), x, *eps),
+            Kind::Row(RowOp::RmsNormGrad(eps)) => rms_norm_grad(out(n), x, y(), *eps),
+            Kind::Row(RowOp::LayerNorm(eps)) => layer_norm(out(n), x, *eps),
+            Kind::Row(RowOp::LayerNormGrad(eps)) => layer_norm_grad(out(n), x, y(), *eps),
+            Kind::Row(RowOp::CrossEntropy) => out(1)[0] = cross_entropy(x, id()),
+            Kind::Row(RowOp::CrossEntropyGrad) => {
+                // SAFETY: the third operand has a weight for each row.
+                cross_entropy_grad(out(n), x, id(), unsafe { c.read(i, 1)[0] });
+            }
+            Kind::Rope { positions, inverse, cosines, sines } => {
+                let (at, half) = (i % positions * (n / 2), n / 2);
+                turn(out(n), x, &cosines[at..at + half], &sines[at..at + half], *inverse);
             }
         }
     }
+}
+
+/// The class that an id names, if it is one of `n`.
+#[inline(always)]
+fn named(id: i32, n: usize) -> Option<usize> {
+    usize::try_from(id).ok().filter(|&id| id < n)
 }
 
 /// Elements whose exponentials are held at once.
@@ -146,7 +157,9 @@ fn exponentials(to: &mut [f32], x: &[f32], max: f32) {
 fn softmax(to: &mut [f32], x: &[f32]) {
     exponentials(to, x, row_max(x));
     let scale = unary(Unary::Recip, canon(row_sum(to)));
-    to.iter_mut().for_each(|y| *y = canon(*y * scale));
+    for y in to.iter_mut() {
+        *y = canon(*y * scale);
+    }
 }
 
 #[inline(always)]

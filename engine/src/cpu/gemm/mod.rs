@@ -285,10 +285,26 @@ impl<T: Tile> Blocks<T> {
 #[inline(always)]
 fn add(c: &mut [f32], sums: &[f32], first: bool, last: bool) {
     match (first, last) {
-        (true, true) => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c = canon(sum)),
-        (true, false) => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c = sum),
-        (false, true) => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c = canon(*c + sum)),
-        (false, false) => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c += sum),
+        (true, true) => {
+            for (c, &sum) in c.iter_mut().zip(sums) {
+                *c = canon(sum);
+            }
+        }
+        (true, false) => {
+            for (c, &sum) in c.iter_mut().zip(sums) {
+                *c = sum;
+            }
+        }
+        (false, true) => {
+            for (c, &sum) in c.iter_mut().zip(sums) {
+                *c = canon(*c + sum);
+            }
+        }
+        (false, false) => {
+            for (c, &sum) in c.iter_mut().zip(sums) {
+                *c += sum;
+            }
+        }
     }
 }
 
