@@ -78,9 +78,9 @@ fn measure(program: &Program, options: Options) -> (f64, f64, usize) {
             seed: &seed,
             step: step as u64,
         };
-        let before = now(options.threads);
+        let before = Instant::now();
         cpu.run(&feed, &mut out).unwrap();
-        times.push(now(options.threads) - before);
+        times.push(before.elapsed().as_secs_f64());
         for (i, values) in params.iter_mut().chain(&mut states).enumerate() {
             std::mem::swap(values, &mut out[1 + i]);
         }
@@ -90,14 +90,4 @@ fn measure(program: &Program, options: Options) -> (f64, f64, usize) {
     }
     times.sort_by(f64::total_cmp);
     (times[0], times[times.len() / 2], cpu.bytes())
-}
-
-/// Seconds: of this thread's processor time where it works alone (other programs do not count), else of the clock.
-fn now(threads: usize) -> f64 {
-    let on_processor = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
-    let nanoseconds = on_processor.and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
-    match nanoseconds {
-        Some(nanoseconds) if threads == 1 => nanoseconds * 1e-9,
-        _ => std::time::UNIX_EPOCH.elapsed().unwrap().as_secs_f64(),
-    }
 }

@@ -8,11 +8,10 @@ use std::ops::Range;
 use crate::number::canon;
 
 use super::isa::Kernel;
+use super::lanes::{LANES, load};
 use super::memory::{Place, Shared};
 use super::step::{Context, Pieces};
 
-/// Lanes of a row sum.
-pub(super) const LANES: usize = 16;
 /// Elements of a block of a row sum.
 pub(super) const BLOCK: usize = 4096;
 /// Elements of a chunk of a column sum.
@@ -259,18 +258,20 @@ pub(super) fn larger(a: f32, b: f32) -> f32 {
 /// Maximum of a row: exact, so in any order.
 #[inline(always)]
 pub(super) fn row_max(row: &[f32]) -> f32 {
-    let (whole, rest) = row.as_chunks::<LANES>();
-    let mut max = f32::NEG_INFINITY;
-    if let Some(first) = whole.first() {
-        let mut lanes = *first;
-        for chunk in whole {
-            for (max, &x) in lanes.iter_mut().zip(chunk) {
-                *max = larger(*max, x);
-            }
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for first in (0..row.len()).step_by(LANES) {
+        let group = load(row, first, f32::NEG_INFINITY);
+        for (max, &x) in lanes.iter_mut().zip(&group) {
+            *max = larger(*max, x);
         }
-        max = lanes.iter().fold(max, |max, &x| larger(max, x));
     }
-    rest.iter().fold(max, |max, &x| larger(max, x))
+    for half in [8, 4, 2, 1] {
+        let (low, high) = lanes.split_at_mut(half);
+        for (low, &mut high) in low.iter_mut().zip(high) {
+            *low = larger(*low, high);
+        }
+    }
+    lanes[0]
 }
 
 /// Lanes to one number: lane i takes lane i + 8, then + 4, + 2, + 1.
@@ -306,15 +307,20 @@ pub(super) fn row_sum_of(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f
 
 #[inline(always)]
 fn block_sum(a: &[f32], b: &[f32], f: &impl Fn(f32, f32) -> f32) -> f32 {
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     let mut lanes = [0.0f32; LANES];
-    for (a, b) in a.iter().zip(b) {
-        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += f(a, b);
+    for first in (0..a.len()).step_by(LANES) {
+        let (left, right) = (load(a, first, 0.0), load(b, first, 0.0));
+        let mut group = [0.0f32; LANES];
+        for lane in 0..LANES {
+            group[lane] = f(left[lane], right[lane]);
         }
-    }
-    for ((lane, &a), &b) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
-        *lane += f(a, b);
+        // Padding adds +0, as the rule says, whatever `f` makes of it.
+        if first + LANES > a.len() {
+            group[a.len() - first..].fill(0.0);
+        }
+        for (lane, &x) in lanes.iter_mut().zip(&group) {
+            *lane += x;
+        }
     }
     tree(lanes)
 }

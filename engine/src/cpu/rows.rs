@@ -9,6 +9,7 @@ use crate::number::{canon, from_foreign, inverse_count};
 use crate::reference::unary;
 
 use super::isa::Kernel;
+use super::lanes::{lanes, update};
 use super::memory::{Place, Shared};
 use super::reduce::{RowSum, row_max, row_sum, row_sum_of};
 use super::step::{Context, Pieces};
@@ -148,43 +149,33 @@ fn exp_sum(x: &[f32], max: f32) -> f32 {
 /// e^(x - max).
 #[inline(always)]
 fn exponentials(to: &mut [f32], x: &[f32], max: f32) {
-    for (to, &x) in to.iter_mut().zip(x) {
-        *to = unary(Unary::Exp, canon(x - max));
-    }
+    lanes!(to, [x in x] => unary(Unary::Exp, canon(x - max)));
 }
 
 #[inline(always)]
 fn softmax(to: &mut [f32], x: &[f32]) {
     exponentials(to, x, row_max(x));
     let scale = unary(Unary::Recip, canon(row_sum(to)));
-    for y in to.iter_mut() {
-        *y = canon(*y * scale);
-    }
+    update!(to, [y] => canon(y * scale));
 }
 
 #[inline(always)]
 fn softmax_grad(to: &mut [f32], y: &[f32], dy: &[f32]) {
     let sum = canon(row_sum_of(dy, y, |dy, y| canon(dy * y)));
-    for ((to, &y), &dy) in to.iter_mut().zip(y).zip(dy) {
-        *to = canon(y * canon(dy - sum));
-    }
+    lanes!(to, [y in y, dy in dy] => canon(y * canon(dy - sum)));
 }
 
 #[inline(always)]
 fn log_softmax(to: &mut [f32], x: &[f32]) {
     let max = row_max(x);
     let log = unary(Unary::Log, exp_sum(x, max));
-    for (to, &x) in to.iter_mut().zip(x) {
-        *to = canon(canon(x - max) - log);
-    }
+    lanes!(to, [x in x] => canon(canon(x - max) - log));
 }
 
 #[inline(always)]
 fn log_softmax_grad(to: &mut [f32], y: &[f32], dy: &[f32]) {
     let sum = canon(row_sum(dy));
-    for ((to, &y), &dy) in to.iter_mut().zip(y).zip(dy) {
-        *to = canon(dy - canon(unary(Unary::Exp, y) * sum));
-    }
+    lanes!(to, [y in y, dy in dy] => canon(dy - canon(unary(Unary::Exp, y) * sum)));
 }
 
 /// f32(1/n) of a row's length.
@@ -203,18 +194,14 @@ fn rms_scale(x: &[f32], eps: u32) -> f32 {
 #[inline(always)]
 fn rms_norm(to: &mut [f32], x: &[f32], eps: u32) {
     let scale = rms_scale(x, eps);
-    for (to, &x) in to.iter_mut().zip(x) {
-        *to = canon(x * scale);
-    }
+    lanes!(to, [x in x] => canon(x * scale));
 }
 
 #[inline(always)]
 fn rms_norm_grad(to: &mut [f32], x: &[f32], dy: &[f32], eps: u32) {
     let scale = rms_scale(x, eps);
     let mean = canon(canon(row_sum_of(x, dy, |x, dy| canon(dy * canon(x * scale)))) * inverse(x));
-    for ((to, &x), &dy) in to.iter_mut().zip(x).zip(dy) {
-        *to = canon(scale * canon(dy - canon(canon(x * scale) * mean)));
-    }
+    lanes!(to, [x in x, dy in dy] => canon(scale * canon(dy - canon(canon(x * scale) * mean))));
 }
 
 /// Mean, and 1 / sqrt(variance + eps).
@@ -232,9 +219,7 @@ fn moments(x: &[f32], eps: u32) -> (f32, f32) {
 #[inline(always)]
 fn layer_norm(to: &mut [f32], x: &[f32], eps: u32) {
     let (mean, scale) = moments(x, eps);
-    for (to, &x) in to.iter_mut().zip(x) {
-        *to = canon(canon(x - mean) * scale);
-    }
+    lanes!(to, [x in x] => canon(canon(x - mean) * scale));
 }
 
 #[inline(always)]
@@ -243,10 +228,10 @@ fn layer_norm_grad(to: &mut [f32], x: &[f32], dy: &[f32], eps: u32) {
     let dy_mean = canon(canon(row_sum(dy)) * inverse(x));
     let product = row_sum_of(x, dy, |x, dy| canon(dy * canon(canon(x - mean) * scale)));
     let product_mean = canon(canon(product) * inverse(x));
-    for ((to, &x), &dy) in to.iter_mut().zip(x).zip(dy) {
+    lanes!(to, [x in x, dy in dy] => {
         let y = canon(canon(x - mean) * scale);
-        *to = canon(scale * canon(canon(dy - dy_mean) - canon(y * product_mean)));
-    }
+        canon(scale * canon(canon(dy - dy_mean) - canon(y * product_mean)))
+    });
 }
 
 #[inline(always)]
@@ -265,13 +250,9 @@ fn cross_entropy_grad(to: &mut [f32], x: &[f32], id: Option<usize>, g: f32) {
     };
     exponentials(to, x, row_max(x));
     let scale = unary(Unary::Recip, canon(row_sum(to)));
-    for to in to.iter_mut() {
-        *to = canon(*to * scale);
-    }
+    update!(to, [y] => canon(y * scale));
     to[id] = canon(to[id] - 1.0);
-    for to in to.iter_mut() {
-        *to = canon(*to * g);
-    }
+    update!(to, [y] => canon(y * g));
 }
 
 #[inline(always)]
