@@ -190,7 +190,7 @@ impl<'p> Machine<'p> {
     // ---- objects
 
     pub(crate) fn new_text(&mut self, text: &str) -> Outcome<Value> {
-        self.burn(text.len() as u64 / 16)?;
+        self.burn(text.len() as u64 / 64)?;
         self.charge(OBJECT_BYTES + text.len() as u64)?;
         self.heap.texts.push(text.into());
         Ok(Value::Text(self.heap.texts.len() as u32 - 1))
@@ -303,7 +303,7 @@ impl<'p> Machine<'p> {
             Value::Bool(bool) => Ok(Key::Int(i64::from(bool))),
             Value::Text(id) => {
                 let text = self.text(id)?;
-                self.burn(text.len() as u64 / 16)?;
+                self.burn(text.len() as u64 / 64)?;
                 Ok(Key::Text(text))
             }
             other => {
