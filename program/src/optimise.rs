@@ -317,12 +317,11 @@ impl Machine<'_> {
         let full = format!("{}/{name}", of.name);
         let param = self.node("state", of.param)?;
         let shape = Shape(self.shape_of(param)?);
-        let index = match self.tracer.states.iter().position(|state| state.name == full) {
+        let index = match self.tracer.state_index(&full) {
             Some(index) => index,
             None => {
                 self.charge(64 + full.len() as u64)?;
-                self.tracer.states.push(StateVar { name: full, shape: shape.clone() });
-                self.tracer.states.len() - 1
+                self.tracer.add_state(StateVar { name: full, shape: shape.clone() })
             }
         };
         self.build(0, |graph| graph.state(index as u32, shape))
@@ -332,7 +331,7 @@ impl Machine<'_> {
     fn set_state(&mut self, of: Subject<'_>, name: &str, value: Value) -> Outcome<()> {
         let full = format!("{}/{name}", of.name);
         let id = self.node("state", value)?;
-        let Some(index) = self.tracer.states.iter().position(|state| state.name == full) else {
+        let Some(index) = self.tracer.state_index(&full) else {
             return fail(Kind::Internal, "a state that is not there");
         };
         self.tracer.set_state_out(index, id);

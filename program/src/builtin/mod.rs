@@ -27,7 +27,7 @@ pub(crate) enum Home {
     Tensor,
 }
 
-/// A builtin.
+/// A builtin; the rows of a table are in order of their names.
 pub(crate) struct Entry {
     pub(crate) name: &'static str,
     pub(crate) run: fn(&mut Machine<'_>, Arguments) -> Outcome<Value>,
@@ -72,7 +72,7 @@ impl Home {
 /// The builtin of this name.
 pub(crate) fn find(home: Home, name: &str) -> Option<u16> {
     let (home, table) = home.table();
-    table.iter().position(|entry| entry.name == name).map(|row| home * ROWS + row as u16)
+    table.binary_search_by(|entry| entry.name.cmp(name)).ok().map(|row| home * ROWS + row as u16)
 }
 
 /// The names in a place.
@@ -134,4 +134,17 @@ pub(crate) fn missing(name: &str) -> Option<&'static str> {
         "checkpoint" => "memory is priced by the canonical schedule; use a smaller batch",
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HOMES, ROWS};
+
+    #[test]
+    fn tables_are_sorted_and_small_enough_for_their_numbers() {
+        for (home, table) in HOMES {
+            assert!(table.is_sorted_by(|a, b| a.name < b.name), "{home:?}");
+            assert!(table.len() <= usize::from(ROWS));
+        }
+    }
 }

@@ -98,8 +98,8 @@ impl<'p> Machine<'p> {
 
     /// The module's variable of this name, if it has a value.
     pub(crate) fn global(&self, name: &str) -> Option<Value> {
-        let slot = self.ast.globals.iter().position(|&id| self.ast.name(id) == name)?;
-        self.heap.slots.get(slot).copied().filter(|value| *value != Value::Unbound)
+        let slot = *self.ast.globals.get(name)?;
+        self.heap.slots.get(slot as usize).copied().filter(|value| *value != Value::Unbound)
     }
 
     // ---- meters

@@ -127,7 +127,7 @@ impl Machine<'_> {
         if let Value::Range(range) = container {
             let range = self.range(range)?;
             let start = range.get(slice.start);
-            return self.new_range(Range { start, step: range.step.wrapping_mul(slice.step), len: slice.len });
+            return self.new_range(Range { start, step: range.step.saturating_mul(slice.step), len: slice.len });
         }
         self.burn(slice.len as u64)?;
         self.charge(super::VALUE_BYTES.saturating_mul(slice.len as u64))?;

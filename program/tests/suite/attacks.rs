@@ -62,7 +62,7 @@ fn loops() {
             "equality of shared halves",
             "a = (1,)\nb = (1,)\nfor i in range(30):\n    a = (a, a)\n    b = (b, b)\nresult = a == b\n".to_owned(),
         ),
-        ("search", format!("s = 'a' * 1000000\nfor i in range(1000):\n    t = 'b' in s\n")),
+        ("search", "s = 'a' * 1000000\nfor i in range(1000):\n    t = 'b' in s\n".to_owned()),
         ("count", "a = [0] * 60000\nfor i in range(60000):\n    a.count(1)\n".to_owned()),
         ("insert at the front", "a = []\nfor i in range(60000):\n    a.insert(0, i)\n".to_owned()),
         ("sorting", "for i in range(1000):\n    a = sorted(range(60000), key=lambda x: -x)\n".to_owned()),

@@ -65,3 +65,17 @@ const ALL: &str = "param, embedding, softmax, log_softmax, rms_norm, layer_norm,
     uniform, normal, one_hot, argmax, take, stack, concat, cat, chunk, split, pad, arange, full, zeros, ones, full_like, \
     zeros_like, ones_like, mean, var, logsumexp, reshape, transpose, permute, broadcast_to, flatten, squeeze, unsqueeze, \
     stop_gradient, to_float, round_to, linear, is_training, matmul, reciprocal";
+
+/// Small seeded generator: the standard library has none, and quality does not matter.
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
+
+    pub(crate) fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of[self.below(of.len() as u64) as usize]
+    }
+}

@@ -1,6 +1,6 @@
 //! The evaluator and CPython agree: on programs by hand, and on seeded random expressions.
 
-use crate::common::evaluated;
+use crate::common::{Dice, evaluated};
 use crate::cpython;
 
 const PROGRAMS: &str = include_str!("programs.txt");
@@ -18,20 +18,6 @@ fn programs_by_hand_give_what_cpython_gives() {
     let Some(expected) = cpython::results(&programs) else { return };
     for (program, expected) in programs.iter().zip(expected) {
         assert_eq!(evaluated(program), expected, "{program}");
-    }
-}
-
-/// Small seeded generator: the standard library has none, and quality does not matter.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % n
-    }
-
-    fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
-        of[self.below(of.len() as u64) as usize]
     }
 }
 

@@ -111,7 +111,7 @@ fn oracle(traced: &Traced) -> Vec<f64> {
     let feed =
         Feed { inputs: [&tokens, &tokens], params: &params, states: &[], tables: &[], seed: &Seed([0; 32]), step: 0 };
     let out = cairn_engine::oracle::evaluate(&program.eval, &feed, &[program.output]);
-    out[0].iter().copied().collect()
+    out[0].to_vec()
 }
 
 fn weight(i: usize) -> f32 {
@@ -127,7 +127,6 @@ fn head(i: usize) -> f32 {
 fn composites_compute_their_formulas() {
     // Names with their formula over a row x of eight numbers, element i.
     type Formula = fn(&[f64], usize) -> f64;
-    let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
     fn most(x: &[f64]) -> f64 {
         x.iter().copied().fold(f64::MIN, f64::max)
     }
@@ -144,7 +143,6 @@ fn composites_compute_their_formulas() {
         }
         sum * 2.0 / std::f64::consts::PI.sqrt()
     }
-    let _ = mean;
     let cases: &[(&str, Formula)] = &[
         ("h", |x, i| x[i]),
         ("h + 1", |x, i| x[i] + 1.0),
