@@ -1,6 +1,6 @@
 //! The shipped programs trace.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cairn_engine::graph::Op;
 use cairn_program::Limits;
@@ -50,10 +50,13 @@ fn libm_cos(x: f64) -> f64 {
 fn a_four_layer_gpt_traces_in_no_time() {
     let mut context = text();
     context.budget = 5_000_000_000_000;
-    traced(GPT, &context);
-    let started = Instant::now();
-    let traced = traced(GPT, &context);
-    let elapsed = started.elapsed();
-    println!("4-layer GPT: {} nodes, fuel {}, {:.3} ms", traced.nodes, traced.fuel, elapsed.as_secs_f64() * 1e3);
-    assert!(elapsed.as_secs() < 5);
+    let mut best = Duration::MAX;
+    for _ in 0..20 {
+        let started = Instant::now();
+        let traced = traced(GPT, &context);
+        best = best.min(started.elapsed());
+        assert!(traced.nodes > 1_000 && traced.steps > 16, "{} {}", traced.nodes, traced.steps);
+    }
+    println!("4-layer GPT: {:.3} ms", best.as_secs_f64() * 1e3);
+    assert!(best.as_secs() < 5);
 }
