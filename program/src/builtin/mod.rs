@@ -127,7 +127,6 @@ pub(crate) fn missing(name: &str) -> Option<&'static str> {
     Some(match name {
         "conv1d" | "conv2d" => "shift with pad and slices, and multiply by a matrix for each shift",
         "cumsum" => "multiply by a triangular mask: build it from arange and `<=`",
-        "einsum" => "write it with reshape, transpose and `@`",
         "gather" | "scatter_add" => "take(x, ids) takes one element of each row; embedding(ids, table) takes rows",
         "topk" | "sort" | "argsort" => "max and argmax give the largest",
         "ema" | "EMA" => "the last parameters are evaluated; lower the learning rate at the end instead",

@@ -6,6 +6,7 @@
 //! *Invariant:* nodes come into the graph through its checked constructors only, each paid for and blamed on the source
 //! line of the call that built it.
 
+mod einsum;
 mod elementwise;
 mod index;
 mod layer;
@@ -47,6 +48,7 @@ pub(crate) const FUNCTIONS: &[Entry] = &[
     entry("cos", |m, a| elementwise::unary(m, a, "cos", Unary::Cos)),
     entry("cross_entropy", layer::cross_entropy),
     entry("dropout", random::dropout),
+    entry("einsum", einsum::einsum),
     entry("embedding", layer::embedding),
     entry("eq", |m, a| elementwise::comparison(m, a, "eq", crate::ast::CompareOp::Eq)),
     entry("erf", |m, a| elementwise::unary(m, a, "erf", Unary::Erf)),

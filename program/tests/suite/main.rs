@@ -13,3 +13,4 @@ mod optimisers;
 mod refused;
 mod source;
 mod tracks;
+mod trains;
