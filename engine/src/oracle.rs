@@ -13,7 +13,8 @@ mod rows;
 use cairn_protocol::Seed;
 
 use crate::backend::{Feed, Tensor};
-use crate::graph::{Graph, Node, NodeId, Op, Shape};
+use crate::graph::{Graph, Node, NodeId, Op, Random, Shape};
+use crate::random::Stream;
 
 /// What an evaluation reads: [`Feed`] in `f64`, so that a parameter can be moved by less than an `f32` shows.
 #[derive(Clone, Debug)]
@@ -167,7 +168,7 @@ impl<'a> Here<'a> {
             Op::Full(bits) => Value::F(vec![wide(*bits); self.count()]),
             Op::FullInt(value) => Value::I(vec![*value; self.count()]),
             Op::Arange => Value::I((0..).take(self.count()).collect()),
-            Op::Random(..) => Value::F(vec![0.5; self.count()]),
+            Op::Random(kind, name) => self.random(*kind, name, point),
             Op::Unary(op) => self.unary(*op),
             Op::Binary(op) => self.binary(*op),
             Op::Where => self.where_(),
@@ -190,6 +191,17 @@ impl<'a> Here<'a> {
             Op::Pad { axis, before, .. } => self.pad(*axis, *before as usize),
             Op::Concat(axis) => self.concat(*axis),
         }
+    }
+
+    /// The numbers that every backend draws.
+    fn random(&self, kind: Random, name: &str, point: &Point) -> Value {
+        let stream = Stream::new(&point.seed, "random", name);
+        let step = point.step as u32; // a run has at most 2^20 steps
+        let number = |index| match kind {
+            Random::Uniform => stream.uniform(step, index),
+            Random::Normal => stream.normal(step, index),
+        };
+        Value::F((0..).take(self.count()).map(|index| f64::from(number(index))).collect())
     }
 
     /// A fed tensor, which must have the node's length.

@@ -19,6 +19,7 @@ mod book;
 mod codec;
 mod faults;
 pub mod fetch;
+pub mod follow;
 mod handle;
 pub mod limits;
 mod rate;

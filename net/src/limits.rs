@@ -144,3 +144,16 @@ pub const BUSY_PAUSE: Duration = Duration::from_millis(100);
 pub const PENDING_MAX: usize = 4_096;
 /// Bytes of pending records taken from one peer in one go.
 pub const PENDING_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Interval between catching up with one peer and the next, when nothing says that we are behind.
+pub const ANTI_ENTROPY: Duration = Duration::from_secs(2);
+/// Peers that are caught up with at the same time.
+pub const CATCHING_UP_MAX: usize = 4;
+/// Bodies of commits that are fetched at the same time.
+pub const FETCHING_MAX: usize = 16;
+/// Records and bodies from peers that wait for the driver; peers are asked for no more meanwhile.
+pub const FOLLOWED_MAX: usize = 256;
+/// Own records that wait to be handed to the network.
+pub const OWN_RECORDS_MAX: usize = 1_024;
+/// Pause before asking again for what nobody had.
+pub const FIND_PAUSE: Duration = Duration::from_millis(500);

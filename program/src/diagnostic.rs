@@ -8,8 +8,44 @@ use std::ops::Range;
 pub enum Kind {
     /// Not Python, or not text.
     Syntax,
-    /// A limit on the source itself: bytes, nesting, count.
+    /// Python, but outside of the training language.
+    Unsupported,
+    /// A name that nothing defines, or one that is read before it has a value.
+    Name,
+    /// An attribute that a value does not have.
+    Attribute,
+    /// A value of the wrong type, or a call with the wrong arguments.
+    Type,
+    /// A value of the right type that makes no sense here.
+    Value,
+    /// An index outside of a sequence.
+    Index,
+    /// A key that a dict does not have.
+    Key,
+    /// An integer beyond 64 bits, or a float beyond its range.
+    Overflow,
+    /// Division by zero.
+    ZeroDivision,
+    /// A failed `assert`.
+    Assertion,
+    /// Tensor shapes that do not fit.
+    Shape,
+    /// The program does not define what it must (`model`, batch size, …), or defines it wrongly.
+    Program,
+    /// Part of the language that this version does not have yet.
+    Unavailable,
+    /// A limit on the source, the syntax tree, the graph or a size: bytes, nesting, nodes, `range`, axes, elements.
     Limit,
+    /// Calls nested too deeply.
+    Recursion,
+    /// More evaluation than the fuel pays for.
+    Fuel,
+    /// More memory than the evaluator may allocate.
+    Memory,
+    /// More operations, memory, parameters or literals than the track allows.
+    Budget,
+    /// A fault of this software, not of the program.
+    Internal,
 }
 
 impl Kind {
@@ -17,9 +53,38 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Syntax => "SyntaxError",
+            Kind::Unsupported => "UnsupportedError",
+            Kind::Name => "NameError",
+            Kind::Attribute => "AttributeError",
+            Kind::Type => "TypeError",
+            Kind::Value => "ValueError",
+            Kind::Index => "IndexError",
+            Kind::Key => "KeyError",
+            Kind::Overflow => "OverflowError",
+            Kind::ZeroDivision => "ZeroDivisionError",
+            Kind::Assertion => "AssertionError",
+            Kind::Shape => "ShapeError",
+            Kind::Program => "ProgramError",
+            Kind::Unavailable => "UnavailableError",
             Kind::Limit => "LimitError",
+            Kind::Recursion => "RecursionError",
+            Kind::Fuel => "FuelError",
+            Kind::Memory => "MemoryError",
+            Kind::Budget => "BudgetError",
+            Kind::Internal => "InternalError",
         }
     }
+}
+
+/// One call that was under way, as a diagnostic shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Name of the function that was called.
+    pub function: String,
+    /// 1-based line of the call.
+    pub line: u32,
+    /// 1-based column of the call, in characters.
+    pub column: u32,
 }
 
 /// A refusal with its place in the source.
@@ -38,6 +103,8 @@ pub struct Diagnostic {
     pub column: u32,
     /// Bytes of the source it is about.
     pub range: Range<usize>,
+    /// Calls that were under way, outermost first.
+    pub stack: Vec<Frame>,
 }
 
 impl Diagnostic {
@@ -45,17 +112,9 @@ impl Diagnostic {
     pub(crate) fn new(kind: Kind, message: impl Into<String>, source: &str, range: Range<usize>) -> Box<Self> {
         let start = floor_boundary(source, range.start);
         let end = floor_boundary(source, range.end).max(start);
-        let before = &source[..start];
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Box::new(Self {
-            kind,
-            message: message.into(),
-            hint: None,
-            line: count(before.matches('\n').count() + 1),
-            column: count(source[line_start..start].chars().count() + 1),
-            range: start..end,
-        })
+        let (line, column) = line_and_column(source, start);
+        let (message, stack) = (message.into(), Vec::new());
+        Box::new(Self { kind, message, hint: None, line, column, range: start..end, stack })
     }
 
     pub(crate) fn with_hint(mut self: Box<Self>, hint: impl Into<String>) -> Box<Self> {
@@ -63,7 +122,7 @@ impl Diagnostic {
         self
     }
 
-    /// The message as a terminal shows it: file, line, caret, hint.
+    /// The message as a terminal shows it: calls under way, file, line, caret, hint.
     pub fn render(&self, source: &str, file: &str) -> String {
         let mut out = format!("{}: {}\n --> {file}:{}:{}\n", self.kind.name(), self.message, self.line, self.column);
         let text = source.lines().nth(self.line.saturating_sub(1) as usize).unwrap_or("");
@@ -72,6 +131,12 @@ impl Diagnostic {
             let indent: String = text.chars().take(before).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
             let marked = source.get(self.range.clone()).and_then(|s| s.lines().next()).map_or(1, |s| s.chars().count());
             let _ = write!(out, "  | {text}\n  | {indent}{}\n", "^".repeat(marked.max(1)));
+        }
+        for frame in self.stack.iter().rev().take(SHOWN_FRAMES_MAX) {
+            let _ = writeln!(out, "  in {}, called at {file}:{}:{}", frame.function, frame.line, frame.column);
+        }
+        if self.stack.len() > SHOWN_FRAMES_MAX {
+            let _ = writeln!(out, "  … and {} more calls", self.stack.len() - SHOWN_FRAMES_MAX);
         }
         if let Some(hint) = &self.hint {
             let _ = writeln!(out, "  = hint: {hint}");
@@ -82,6 +147,16 @@ impl Diagnostic {
 
 /// Longest line, in characters, that a rendered diagnostic repeats.
 const SHOWN_COLUMNS_MAX: usize = 200;
+/// Most calls of the stack that a rendered diagnostic lists, innermost first.
+const SHOWN_FRAMES_MAX: usize = 8;
+
+/// 1-based line and column (in characters) of a byte offset that is a character boundary.
+pub(crate) fn line_and_column(source: &str, at: usize) -> (u32, u32) {
+    let before = source.get(..at).unwrap_or(source);
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    (count(before.matches('\n').count() + 1), count(before[line_start..].chars().count() + 1))
+}
 
 fn floor_boundary(source: &str, at: usize) -> usize {
     (0..=at.min(source.len())).rev().find(|&i| source.is_char_boundary(i)).unwrap_or(0)

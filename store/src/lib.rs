@@ -25,6 +25,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 pub use blob::Blobs;
 pub use board::{BoardRow, ResultRow};
 pub use error::{Error, Result};
+pub use serve::pending_page;
 
 /// How long a reader waits for the writer's transaction, in milliseconds.
 const BUSY_MS: u64 = 5_000;
@@ -211,8 +212,24 @@ impl Store {
 
     /// Forgets a gossiped record.
     pub fn remove_gossip(&mut self, gossip: &Gossip) -> Result<()> {
-        let values = params![gossip.kind(), gossip.id().0];
-        self.conn.execute("DELETE FROM records WHERE kind = ?1 AND id = ?2", values).map(drop).map_err(|e| self.sql(e))
+        self.remove_all(std::slice::from_ref(gossip))
+    }
+
+    /// Forgets gossiped records: all or none.
+    pub fn remove_all(&mut self, records: &[Gossip]) -> Result<()> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let file = self.file.clone();
+        self.transact(|tx| {
+            for gossip in records {
+                let (kind, id) = (gossip.kind(), gossip.id());
+                tx.execute("DELETE FROM derived_results WHERE batch = ?1", [id.0]).map_err(|e| Error::sql(&file, e))?;
+                tx.execute("DELETE FROM records WHERE kind = ?1 AND id = ?2", params![kind, id.0])
+                    .map_err(|e| Error::sql(&file, e))?;
+            }
+            Ok(())
+        })
     }
 
     /// Height and last entry of a track's chain; 0 and the track's id when it is empty.

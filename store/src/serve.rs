@@ -3,8 +3,11 @@
 //! *Invariant:* reads only; every answer is one bounded page; whatever goes wrong here is told to
 //! the peer as "not found" and to the caller as an error.
 
-use cairn_protocol::limits::{CHUNK_BYTES_MAX, ENTRIES_PAGE_MAX, RESPONSE_BYTES_MAX};
-use cairn_protocol::{BoundedBytes, BoundedVec, Request, Response, Wire, encode};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use cairn_protocol::limits::{CHUNK_BYTES_MAX, ENTRIES_PAGE_MAX, PENDING_PAGE_MAX, RESPONSE_BYTES_MAX};
+use cairn_protocol::{BoundedBytes, BoundedVec, Gossip, Hash32, Request, Response, Wire, encode};
 
 use crate::Store;
 use crate::error::Result;
@@ -23,6 +26,14 @@ fn page<T: Wire, const N: usize>(items: Vec<T>) -> (BoundedVec<T, N>, bool) {
         }
     }
     (page, false)
+}
+
+/// The page of `records` after `after`: the answer of whoever knows better than its store which records are pending.
+pub fn pending_page(records: &BTreeMap<Hash32, Gossip>, after: Hash32) -> Response {
+    let mut following = records.range((Bound::Excluded(after), Bound::Unbounded)).map(|(_, gossip)| gossip.clone());
+    let found: Vec<Gossip> = following.by_ref().take(PENDING_PAGE_MAX).collect();
+    let (records, cut) = page(found);
+    Response::Pending { records, more: cut || following.next().is_some() }
 }
 
 impl Store {
@@ -59,7 +70,7 @@ impl Store {
             }
             Request::Pending { track, after } => {
                 let found = self.gossip_page(*track, *after)?;
-                let full = found.len() >= cairn_protocol::limits::PENDING_PAGE_MAX;
+                let full = found.len() >= PENDING_PAGE_MAX;
                 let (records, cut) = page(found);
                 Response::Pending { records, more: full || cut }
             }

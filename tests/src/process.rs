@@ -121,14 +121,43 @@ impl Running {
 
     /// Waits for a line, those already said included.
     pub fn wait_for(&self, what: &str, within: Duration, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+        self.wait_for_after(what, within, 0, wanted)
+    }
+
+    /// Waits for a line after the first `said` ones.
+    pub fn wait_for_after(
+        &self,
+        what: &str,
+        within: Duration,
+        said: usize,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> anyhow::Result<Value> {
+        let mut seen = said;
+        self.wait(what, within, |lines| {
+            let found = lines.get(seen..)?.iter().find(|line| wanted(line)).cloned();
+            seen = lines.len();
+            found
+        })
+    }
+
+    /// Waits until there are `count` lines.
+    pub fn wait_for_count(&self, what: &str, within: Duration, count: usize) -> anyhow::Result<()> {
+        self.wait(what, within, |lines| (lines.len() >= count).then_some(()))
+    }
+
+    fn wait<T>(
+        &self,
+        what: &str,
+        within: Duration,
+        mut wanted: impl FnMut(&[Value]) -> Option<T>,
+    ) -> anyhow::Result<T> {
         let end = Instant::now() + within;
         let (lines, changed) = &*self.lines;
-        let (mut now, mut seen) = (locked(lines), 0);
+        let mut now = locked(lines);
         loop {
-            if let Some(found) = now.values[seen..].iter().find(|line| wanted(line)) {
-                return Ok(found.clone());
+            if let Some(found) = wanted(&now.values) {
+                return Ok(found);
             }
-            seen = now.values.len();
             let left = end.saturating_duration_since(Instant::now());
             if now.closed || left.is_zero() {
                 let said: Vec<String> = now.values.iter().map(Value::to_string).collect();

@@ -1,21 +1,191 @@
 //! The exact backend for processors: vectorised, threaded, fused, and equal to the reference on every bit.
+//!
+//! A graph becomes a [`plan`] once: steps with all shapes, addresses and splits settled. A run fills in the addresses
+//! of the caller's vectors and does the steps in order; the pieces of a large step are shared among threads by
+//! [`pool`], a small one is done where it stands. The loops are plain Rust compiled once per instruction set
+//! ([`isa`]); elementwise chains run block by block ([`elementwise`]), contractions in tiles ([`gemm`]).
+//!
+//! *Invariant:* neither the instruction set, nor the number of threads, nor fusion changes a bit. `unsafe` stands only
+//! here; the planner settles all bounds before a step runs.
+#![allow(unsafe_code)]
 
-use crate::backend::{BackendError, Executor, Feed, Options};
-use crate::graph::{Graph, NodeId};
+mod attention;
+mod elementwise;
+mod gemm;
+mod index;
+mod isa;
+mod matmul;
+mod memory;
+mod moves;
+mod plan;
+mod pool;
+mod random;
+mod reduce;
+mod rows;
+mod step;
 
-/// The cpu backend.
+use crate::backend::{BackendError, Executor, Feed, Options, Tensor};
+use crate::graph::{DType, Graph, NodeId};
+use crate::number::from_foreign;
+
+pub use self::isa::available;
+
+use self::isa::Level;
+use self::memory::{Buffer, Region, Shared};
+use self::plan::Plan;
+use self::pool::Pool;
+use self::step::{Context, Step};
+
+/// The cpu backend: one graph made ready.
 #[derive(Debug)]
-pub struct Cpu {}
+pub struct Cpu {
+    plan: Plan,
+    level: Level,
+    arena: Buffer,
+    scratch: Vec<Buffer>,
+    pool: Pool,
+    /// First element of each region; those of a feed hold only during its run.
+    regions: Vec<Shared>,
+    /// The feed's tables and float inputs, made canonical.
+    tables: Vec<f32>,
+    inputs: [Vec<f32>; 2],
+}
 
 impl Cpu {
     /// Makes `graph` ready.
-    pub fn new(_graph: &Graph, _wanted: &[NodeId], _options: &Options) -> Result<Self, BackendError> {
-        Ok(Self {})
+    ///
+    /// # Errors
+    /// The processor lacks the instruction set, memory or threads cannot be had, or `wanted` is not of this graph.
+    pub fn new(graph: &Graph, wanted: &[NodeId], options: &Options) -> Result<Self, BackendError> {
+        let level = Level::new(options.isa)?;
+        let pool = Pool::new(options.threads)?;
+        let threads = pool.threads();
+        let plan = Plan::new(graph, wanted, options.fuse, threads, level)?;
+        let arena = Buffer::new(plan.arena)?;
+        let scratch = (0..threads).map(|_| Buffer::new(plan.scratch)).collect::<Result<Vec<_>, _>>()?;
+        let nothing = Shared::new(arena.start());
+        let feed = &plan.feed;
+        let count = Region::PARAMS as usize + feed.params.len() + feed.states.len() + feed.outputs.len();
+        let mut cpu = Self {
+            level,
+            arena,
+            scratch,
+            pool,
+            regions: vec![nothing; count],
+            plan,
+            tables: vec![],
+            inputs: [vec![], vec![]],
+        };
+        cpu.regions[Region::CONSTANTS as usize] = Shared::new(cpu.plan.constants.start());
+        // Constants depend on no seed.
+        let seed = cairn_protocol::Seed([0; 32]);
+        cpu.execute(true, &seed, 0);
+        Ok(cpu)
+    }
+
+    /// Bytes that this backend holds for values between steps, and for each thread's work.
+    pub fn bytes(&self) -> usize {
+        let scratch: usize = self.scratch.iter().map(Buffer::len).sum();
+        (self.arena.len() + self.plan.constants.len() + scratch) * size_of::<f32>()
+    }
+
+    fn execute(&mut self, once: bool, seed: &cairn_protocol::Seed, step: u64) {
+        let context = Context { level: self.level, regions: &self.regions, scratch: &self.scratch, seed, step };
+        let steps: &[Step] = if once { &self.plan.once } else { &self.plan.steps };
+        for step in steps {
+            // SAFETY: the regions are those that the plan expects (`check` and `point`), steps run one after the
+            // other, and each worker has its own scratch.
+            let piece = |worker: usize, piece: usize| unsafe { step.piece(&context, worker, piece) };
+            match step.pieces.count {
+                1 => piece(0, 0),
+                count => self.pool.run(count, &piece),
+            }
+        }
+    }
+
+    /// Compares a feed with what the plan expects.
+    fn check(&self, feed: &Feed<'_>, out: &[Vec<f32>]) -> Result<(), BackendError> {
+        let expected = &self.plan.feed;
+        for (index, (wanted, tensor)) in expected.inputs.iter().zip(feed.inputs).enumerate() {
+            let found = match tensor {
+                Tensor::F32(values) => (DType::F32, values.len()),
+                Tensor::I32(values) => (DType::I32, values.len()),
+            };
+            if let Some(wanted) = wanted
+                && *wanted != found
+            {
+                return Err(BackendError::Feed(format!("input {index} is {found:?}, the graph takes {wanted:?}")));
+            }
+        }
+        lengths("parameter", &expected.params, feed.params)?;
+        lengths("state", &expected.states, feed.states)?;
+        if feed.tables.len() < expected.tables {
+            let (wanted, found) = (expected.tables, feed.tables.len());
+            return Err(BackendError::Feed(format!("{found} tables are fed, the graph takes {wanted}")));
+        }
+        if out.len() != expected.outputs.len() {
+            let (wanted, found) = (expected.outputs.len(), out.len());
+            return Err(BackendError::Feed(format!("{wanted} outputs are wanted, but there is room for {found}")));
+        }
+        Ok(())
+    }
+
+    /// Notes where a feed's tensors stand.
+    fn point(&mut self, feed: &Feed<'_>, out: &mut [Vec<f32>]) {
+        let regions = &mut self.regions;
+        // Steps only read these; the plan writes to the arena, the constants and the outputs.
+        canonical(&mut self.tables, &feed.tables[..self.plan.feed.tables]);
+        regions[Region::TABLES as usize] = Shared::new(self.tables.as_ptr().cast_mut());
+        for (i, tensor) in feed.inputs.iter().enumerate() {
+            regions[Region::INPUTS as usize + i] = match tensor {
+                Tensor::I32(values) => Shared::new(values.as_ptr().cast::<f32>().cast_mut()),
+                Tensor::F32(values) => {
+                    canonical(&mut self.inputs[i], values);
+                    Shared::new(self.inputs[i].as_ptr().cast_mut())
+                }
+            };
+        }
+        let params = feed.params.iter().take(self.plan.feed.params.len());
+        let states = feed.states.iter().take(self.plan.feed.states.len());
+        let fed = params.chain(states).map(|values| Shared::new(values.as_ptr().cast_mut()));
+        let given = out.iter_mut().map(|values| Shared::new(values.as_mut_ptr()));
+        for (region, start) in regions[Region::PARAMS as usize..].iter_mut().zip(fed.chain(given)) {
+            *region = start;
+        }
     }
 }
 
+/// Copies numbers from outside, made canonical.
+fn canonical(to: &mut Vec<f32>, from: &[f32]) {
+    to.clear();
+    to.extend(from.iter().map(|&x| from_foreign(x)));
+}
+
+/// Compares the lengths of what is fed.
+fn lengths(what: &str, expected: &[Option<usize>], found: &[Vec<f32>]) -> Result<(), BackendError> {
+    if found.len() < expected.len() {
+        return Err(BackendError::Feed(format!("{} {what}s are fed, the graph takes {}", found.len(), expected.len())));
+    }
+    for (index, (wanted, found)) in expected.iter().zip(found).enumerate() {
+        if wanted.is_some_and(|wanted| wanted != found.len()) {
+            let (wanted, found) = (wanted.unwrap_or(0), found.len());
+            return Err(BackendError::Feed(format!("{what} {index} has {found} elements, the graph takes {wanted}")));
+        }
+    }
+    Ok(())
+}
+
 impl Executor for Cpu {
-    fn run(&mut self, _feed: &Feed<'_>, _out: &mut [Vec<f32>]) -> Result<(), BackendError> {
-        Err(BackendError::Resources("not ready".into()))
+    fn run(&mut self, feed: &Feed<'_>, out: &mut [Vec<f32>]) -> Result<(), BackendError> {
+        self.check(feed, out)?;
+        for (values, &len) in out.iter_mut().zip(&self.plan.feed.outputs) {
+            values.resize(len, 0.0);
+        }
+        self.point(feed, out);
+        self.execute(false, feed.seed, feed.step);
+        if self.pool.failed() {
+            return Err(BackendError::Resources("a worker thread has failed".into()));
+        }
+        Ok(())
     }
 }

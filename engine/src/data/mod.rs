@@ -7,6 +7,7 @@
 //! *Invariant:* splits, batches and windows are functions of the raw bytes, the seed and the step alone; every
 //! element of a batch is a token of the vocabulary, or -1 (padding) among the targets.
 
+mod batches;
 mod bytes;
 mod names;
 mod spec;
@@ -16,6 +17,7 @@ use thiserror::Error;
 
 use crate::backend::Tensor;
 
+pub use batches::STREAM;
 pub use bytes::{BYTES_MAX as TEXT_BYTES_MAX, BYTES_VOCAB};
 pub use names::{NAME_LETTERS_MAX, NAMES_BYTES_MAX, NAMES_CONTEXT, NAMES_VOCAB};
 pub use spec::{DataSpec, EVALUATION_TOKENS};
@@ -23,6 +25,9 @@ pub use windows::Windows;
 
 /// Target that is not scored.
 pub const PADDING: i32 = -1;
+
+/// Characters of an unknown converter's name that an error repeats.
+const CONVERTER_SHOWN: usize = 80;
 
 /// A part of the data that training does not see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,13 +112,25 @@ impl Dataset {
         let examples = match converter {
             "names" => Examples::Names(names::Names::parse(raw)?),
             "bytes" => Examples::Bytes(bytes::Bytes::parse(raw)?),
-            other => return Err(DataError::Converter(other.chars().take(80).collect())),
+            other => return Err(unknown(other)),
         };
         let spec = match &examples {
             Examples::Names(names) => names.spec(),
             Examples::Bytes(bytes) => bytes.spec(),
         };
         Ok(Self { examples, spec })
+    }
+
+    /// Bytes of the longest file that a converter takes.
+    ///
+    /// # Errors
+    /// There is no such converter.
+    pub fn bytes_max(converter: &str) -> Result<u64, DataError> {
+        match converter {
+            "names" => Ok(NAMES_BYTES_MAX as u64),
+            "bytes" => Ok(TEXT_BYTES_MAX as u64),
+            other => Err(unknown(other)),
+        }
     }
 
     /// What tracing needs to know.
@@ -132,7 +149,7 @@ impl Dataset {
     }
 
     /// Rows that an evaluation has.
-    fn evaluation_rows(&self, split: Split, context: u32) -> u64 {
+    pub(crate) fn evaluation_rows(&self, split: Split, context: u32) -> u64 {
         match (&self.examples, split) {
             (Examples::Names(names), _) => names.of(split).len() as u64,
             (Examples::Bytes(bytes), _) => bytes::Bytes::rows(bytes.of(split), context),
@@ -140,7 +157,7 @@ impl Dataset {
     }
 
     /// Writes row `index` of an evaluation.
-    fn evaluation_row(&self, split: Split, index: u64, input: &mut [i32], target: &mut [i32]) {
+    pub(crate) fn evaluation_row(&self, split: Split, index: u64, input: &mut [i32], target: &mut [i32]) {
         match &self.examples {
             Examples::Names(names) => {
                 let list = names.of(split);
@@ -151,6 +168,10 @@ impl Dataset {
             Examples::Bytes(bytes) => bytes::Bytes::row(bytes.of(split), index, input, target),
         }
     }
+}
+
+fn unknown(converter: &str) -> DataError {
+    DataError::Converter(converter.chars().take(CONVERTER_SHOWN).collect())
 }
 
 /// Two I32 tensors as a batch.

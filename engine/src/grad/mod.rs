@@ -1,7 +1,7 @@
 //! Reverse-mode differentiation: gradients are ordinary nodes, appended to the graph.
 //!
-//! [`gradients`] walks from the loss to the inputs. The rules stand by family: [`elementwise`], [`shapes`] (movement and
-//! reductions), [`products`] (contractions, rows, indexing). `docs/spec/graph.md` lists what is not plain calculus: ties,
+//! [`gradients`] walks from the loss to the inputs. The rules stand by family: `elementwise`, `shapes` (movement and
+//! reductions), `products` (contractions, rows, indexing). `docs/spec/graph.md` lists what is not plain calculus: ties,
 //! kinks, and the order of additions.
 //!
 //! *Invariant:* the nodes and their order depend on the graph alone. Every gradient node is blamed on the source line of

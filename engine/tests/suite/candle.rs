@@ -2,10 +2,12 @@
 
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 
+use cairn_engine::backend::Tensor as Ids;
+use cairn_engine::graph::{Node, NodeId, Op};
 use cairn_engine::oracle::evaluate_at;
 
-use crate::cases::{CASES, Case};
-use crate::gradients::point;
+use crate::cases::{Built, CASES, Case};
+use crate::closeness::reference;
 
 /// A case of ours by name, and the same in candle.
 type Twin = (&'static str, fn(&[Tensor], &Tensor) -> Result<Tensor>);
@@ -115,24 +117,52 @@ fn theirs(case: &Case, values: &[Vec<f64>], weights: &[f64], twin: Twin) -> Resu
     [flat(&value)].into_iter().chain(gradients).collect()
 }
 
-#[test]
-fn candle_agrees_in_f64() {
-    for &twin in TWINS {
-        let case = CASES.iter().find(|case| case.name == twin.0).unwrap_or_else(|| panic!("no case {}", twin.0));
-        let mut built = case.build();
-        let (_, gradients) = built.differentiate();
-        let empty = cairn_engine::backend::Tensor::I32(vec![]);
-        let point = point([built.ids.clone(), empty], &built.values, std::slice::from_ref(&built.weights));
-        let wanted = [&[built.output][..], &gradients].concat();
-        let ours = evaluate_at(&built.graph, &point, &wanted);
-        let theirs = theirs(case, &point.params, &point.states[0], twin).unwrap_or_else(|e| panic!("{}: {e}", twin.0));
-        for (k, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
-            assert_eq!(ours.len(), theirs.len(), "{}", case.name);
-            let scale = theirs.iter().fold(1e-3, |most: f64, x| most.max(x.abs()));
-            for (i, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
-                // Constants of ours are rounded to f32; one of candle's gelu gradient has six digits.
-                assert!((ours - theirs).abs() < 1e-6 * scale, "{} {k}[{i}]: {ours}, candle {theirs}", case.name);
-            }
+/// A twin's case, our value and gradients by `run`, and candle's.
+fn both(twin: Twin, run: fn(&Built, &[NodeId]) -> Vec<Vec<f64>>) -> (Built, Vec<Vec<f64>>, Vec<Vec<f64>>) {
+    let case = CASES.iter().find(|case| case.name == twin.0).unwrap_or_else(|| panic!("no case {}", twin.0));
+    let mut built = case.build();
+    let (_, gradients) = built.differentiate();
+    let wanted = [&[built.output][..], &gradients].concat();
+    let ours = run(&built, &wanted);
+    let point = built.point();
+    let theirs = theirs(case, &point.params, &point.states[0], twin).unwrap_or_else(|e| panic!("{}: {e}", twin.0));
+    (built, ours, theirs)
+}
+
+fn compare(twin: Twin, ours: &[Vec<f64>], theirs: &[Vec<f64>], allowed: f64) {
+    for (k, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
+        assert_eq!(ours.len(), theirs.len(), "{}", twin.0);
+        let scale = theirs.iter().fold(1e-3, |most: f64, x| most.max(x.abs()));
+        for (i, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
+            assert!((ours - theirs).abs() < allowed * scale, "{} {k}[{i}]: {ours}, candle {theirs}", twin.0);
         }
+    }
+}
+
+#[test]
+fn candle_agrees_with_the_oracle() {
+    for &twin in TWINS {
+        let (_, ours, theirs) = both(twin, |built, wanted| evaluate_at(&built.graph, &built.point(), wanted));
+        // Constants of ours are rounded to f32; one of candle's gelu gradient has six digits.
+        compare(twin, &ours, &theirs, 1e-6);
+    }
+}
+
+#[test]
+fn candle_agrees_with_the_reference() {
+    for &twin in TWINS {
+        let (built, ours, theirs) = both(twin, |built, wanted| {
+            let inputs = [built.ids.clone(), Ids::I32(vec![])];
+            let states = std::slice::from_ref(&built.weights);
+            let found = reference(&built.graph, &inputs, &built.values, states, &[], wanted);
+            found.iter().map(|values| values.iter().map(|&x| f64::from(x)).collect()).collect()
+        });
+        let contraction = |node: &Node| matches!(node.op, Op::MatMul { .. } | Op::Attention(_));
+        let longest = built.graph.nodes().iter().filter(|node| contraction(node)).flat_map(|node| {
+            let operands = node.inputs.iter().map(|&id| built.graph.shape(id).unwrap());
+            operands.flat_map(|shape| shape.0.clone())
+        });
+        let allowed = longest.max().map_or(1e-5, |k| 2f64.powi(-10) * f64::from(k).sqrt());
+        compare(twin, &ours, &theirs, allowed);
     }
 }

@@ -3,6 +3,12 @@
 use cairn_engine::backend::Tensor;
 use cairn_engine::grad::gradients;
 use cairn_engine::graph::{Attention, Binary, DType, Graph, NodeId, Op, RowOp, Shape, Unary};
+use cairn_engine::oracle::Point;
+use cairn_protocol::Seed;
+
+/// Seed and step of everything random.
+pub(crate) const SEED: Seed = Seed([7; 32]);
+pub(crate) const STEP: u64 = 3;
 
 /// Which numbers an operand holds, so that no kink is within reach of a finite difference.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +60,11 @@ impl Case {
 }
 
 impl Built {
+    /// The operands' values, for the oracle; after `differentiate`.
+    pub(crate) fn point(&self) -> Point {
+        point([self.ids.clone(), Tensor::I32(vec![])], &self.values, std::slice::from_ref(&self.weights))
+    }
+
     /// A random projection of the result (weights: the only state) and its gradients by the operands.
     pub(crate) fn differentiate(&mut self) -> (NodeId, Vec<NodeId>) {
         let g = &mut self.graph;
@@ -68,6 +79,15 @@ impl Built {
         self.weights = Numbers::new("weights").tensor(&shape.0, Any);
         (loss, gradients)
     }
+}
+
+fn wide(tensors: &[Vec<f32>]) -> Vec<Vec<f64>> {
+    tensors.iter().map(|tensor| tensor.iter().map(|&x| f64::from(x)).collect()).collect()
+}
+
+/// What the oracle reads: no tables, a seed and a step.
+pub(crate) fn point(inputs: [Tensor; 2], params: &[Vec<f32>], states: &[Vec<f32>]) -> Point {
+    Point { inputs, params: wide(params), states: wide(states), tables: vec![], seed: SEED, step: STEP }
 }
 
 /// Numbers that depend on a name alone.

@@ -6,18 +6,9 @@ use cairn_engine::backend::Tensor;
 use cairn_engine::grad::gradients;
 use cairn_engine::graph::{Binary, Graph, GraphError, NodeId, Op, RowOp, Shape, Unary};
 use cairn_engine::oracle::{Point, evaluate_at};
-use cairn_protocol::Seed;
 
-use crate::cases::{CASES, Numbers, Values, name};
+use crate::cases::{CASES, Numbers, Values, name, point};
 use crate::programs::{Gpt, Mlp, batch, gpt_objective, mlp_objective};
-
-fn wide(tensors: &[Vec<f32>]) -> Vec<Vec<f64>> {
-    tensors.iter().map(|tensor| tensor.iter().map(|&x| f64::from(x)).collect()).collect()
-}
-
-pub(crate) fn point(inputs: [Tensor; 2], params: &[Vec<f32>], states: &[Vec<f32>]) -> Point {
-    Point { inputs, params: wide(params), states: wide(states), tables: vec![], seed: Seed([7; 32]), step: 3 }
-}
 
 /// Checks each element of each gradient against a central difference of the loss.
 pub(crate) fn check(what: &str, graph: &Graph, loss: NodeId, gradients: &[NodeId], point: &Point) {
@@ -47,9 +38,7 @@ fn every_operation_agrees_with_central_differences() {
     for case in CASES {
         let mut built = case.build();
         let (loss, gradients) = built.differentiate();
-        let inputs = [built.ids.clone(), Tensor::I32(vec![])];
-        let point = point(inputs, &built.values, std::slice::from_ref(&built.weights));
-        check(case.name, &built.graph, loss, &gradients, &point);
+        check(case.name, &built.graph, loss, &gradients, &built.point());
     }
 }
 

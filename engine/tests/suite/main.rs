@@ -1,10 +1,18 @@
 //! Integration tests of the engine, in one binary.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod audit;
 mod candle;
 mod canonical;
 mod cases;
+mod closeness;
+mod cpu_exact;
+mod cpu_fuzz;
 mod gradients;
 mod price;
 mod programs;
 mod random_graphs;
+mod reference;
+mod run_data;
+mod run_training;
+mod vectors;

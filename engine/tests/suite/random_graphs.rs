@@ -5,8 +5,8 @@ use cairn_engine::grad::gradients;
 use cairn_engine::graph::{Binary, Graph, NodeId, Op, RowOp, Shape, Unary};
 use cairn_engine::oracle::evaluate_at;
 
-use crate::cases::{Numbers, Values};
-use crate::gradients::{check, point};
+use crate::cases::{Numbers, Values, point};
+use crate::gradients::check;
 
 /// Operations of a graph.
 const NODES: usize = 12;

@@ -82,18 +82,3 @@ async fn lied(handle: &Handle, peer: PeerKey, what: &'static str) -> FetchError 
     handle.fault(peer).await;
     FetchError::Lied { peer, what }
 }
-
-/// Asks one peer after the other until one answers well; the last one's failure if none does.
-async fn from_any<T>(
-    peers: &[PeerKey],
-    mut one: impl AsyncFnMut(PeerKey) -> Result<T, FetchError>,
-) -> Result<T, FetchError> {
-    let mut last = FetchError::NoPeers;
-    for peer in peers {
-        match one(*peer).await {
-            Ok(found) => return Ok(found),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}

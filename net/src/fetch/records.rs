@@ -7,7 +7,7 @@ use cairn_protocol::{
     TrackId, gate,
 };
 
-use super::{FetchError, ask, from_any, lied};
+use super::{FetchError, ask, lied};
 use crate::Handle;
 use crate::limits::{PENDING_BYTES_MAX, PENDING_MAX};
 
@@ -85,14 +85,24 @@ pub async fn commit(
     track: TrackId,
     id: CommitId,
 ) -> Result<Signed<Commit>, FetchError> {
-    from_any(peers, async |peer| match ask(handle, peer, Request::Commit { track, commit: id }).await? {
+    let mut last = FetchError::NoPeers;
+    for peer in peers {
+        match commit_of(handle, *peer, track, id).await {
+            Ok(found) => return Ok(found),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+async fn commit_of(handle: &Handle, peer: PeerKey, track: TrackId, id: CommitId) -> Result<Signed<Commit>, FetchError> {
+    match ask(handle, peer, Request::Commit { track, commit: id }).await? {
         Response::Commit(found) => match check_commit(&found, track, id) {
             Ok(()) => Ok(*found),
             Err(what) => Err(lied(handle, peer, what).await),
         },
         _ => Err(lied(handle, peer, OTHER).await),
-    })
-    .await
+    }
 }
 
 fn check_commit(found: &Signed<Commit>, track: TrackId, id: CommitId) -> Result<(), &'static str> {
@@ -110,7 +120,18 @@ fn check_commit(found: &Signed<Commit>, track: TrackId, id: CommitId) -> Result<
 /// # Errors
 /// When none of the peers has it; the error is the last one's.
 pub async fn track(handle: &Handle, peers: &[PeerKey], id: TrackId) -> Result<Track, FetchError> {
-    from_any(peers, async |peer| match ask(handle, peer, Request::Track { track: id }).await? {
+    let mut last = FetchError::NoPeers;
+    for peer in peers {
+        match track_of(handle, *peer, id).await {
+            Ok(found) => return Ok(found),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+async fn track_of(handle: &Handle, peer: PeerKey, id: TrackId) -> Result<Track, FetchError> {
+    match ask(handle, peer, Request::Track { track: id }).await? {
         Response::Track(found) if found.id() == id => match gate::track(&found) {
             Ok(()) => Ok(*found),
             // The track is what its id says; whoever opened it is to blame, not this peer.
@@ -118,8 +139,7 @@ pub async fn track(handle: &Handle, peers: &[PeerKey], id: TrackId) -> Result<Tr
         },
         Response::Track(_) => Err(lied(handle, peer, "a track with another hash").await),
         _ => Err(lied(handle, peer, OTHER).await),
-    })
-    .await
+    }
 }
 
 /// The records of `track` that the peer holds beside its chain, each past the stateless gate. Where

@@ -55,10 +55,10 @@ impl Knobs {
         tried: &BTreeSet<Literals>,
         random: &mut Random,
     ) -> Option<Literals> {
-        if known.len() < RESULTS_MIN || random.chance(FIRST_LOOK) {
-            if let Some(looked) = self.first_look(tried) {
-                return Some(looked);
-            }
+        if (known.len() < RESULTS_MIN || random.chance(FIRST_LOOK))
+            && let Some(looked) = self.first_look(tried)
+        {
+            return Some(looked);
         }
         self.modelled(known, tried, random).or_else(|| self.first_look(tried))
     }

@@ -119,6 +119,9 @@ impl Job {
         if cfg!(unix) {
             command.env_clear();
         }
+        // Ctrl-C is for the parent, which then ends its jobs in order.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(JobError::Spawn)?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -233,12 +236,14 @@ struct Checked<'a> {
     traced: Option<TraceSummary>,
     runs: Vec<RunSummary>,
     inside: Vec<Vec<Hash32>>,
+    /// The last seed whose audit found something.
+    leaked: Option<u8>,
     over: Option<Outcome>,
 }
 
 impl<'a> Checked<'a> {
     fn new(request: &'a Request) -> Self {
-        Self { request, traced: None, runs: Vec::new(), inside: Vec::new(), over: None }
+        Self { request, traced: None, runs: Vec::new(), inside: Vec::new(), leaked: None, over: None }
     }
 
     fn seeds(&self) -> usize {
@@ -276,6 +281,13 @@ impl<'a> Checked<'a> {
                     Some(proofs) if proofs.len() == usize::from(segment) && segment < SEGMENTS => proofs.push(inside),
                     _ => return broken("a segment out of order"),
                 }
+            }
+            Message::Leaked { seed, .. } => {
+                self.running(seed, 0)?;
+                if !matches!(self.request.work, Work::Replay { .. }) || self.leaked == Some(seed) {
+                    return broken("a finding of an audit that was not asked for");
+                }
+                self.leaked = Some(seed);
             }
             Message::Ran { seed, result } => {
                 self.running(seed, 0)?;

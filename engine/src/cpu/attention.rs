@@ -1,0 +1,561 @@
+//! Attention and its gradients, blocked so that no queries x keys matrix is ever stored.
+//!
+//! A head's keys and values are packed once; then blocks of query rows go through the same steps as the reference:
+//! scores, mask, row maximum, exponentials, row sum, product with the values. The gradients recompute the
+//! probabilities of up to 256 rows (a chunk of the contraction over queries) and add their products to the totals.
+//! Elements that a mask makes zero are skipped where that skips whole tiles; the others keep their index.
+//!
+//! *Invariant:* every contraction runs in the order of its whole index, whatever is skipped.
+
+use std::ops::Range;
+
+use crate::graph::{Attention, Unary};
+use crate::number::canon;
+use crate::reference::attention::{score, score_grad, visible};
+
+use super::gemm::{CHUNK, Matrix, Packed, Product, Right, STRIP};
+use super::isa::Kernel;
+use super::memory::{Place, Shared};
+use super::reduce::{RowSum, row_max, row_sum_of};
+use super::step::{Context, Pieces};
+use crate::reference::unary;
+
+/// Query rows of a block: full tiles for each instruction set.
+const ROWS: usize = 48;
+
+/// Lengths and options of an attention.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    options: Attention,
+    batch: usize,
+    heads: usize,
+    key_heads: usize,
+    queries: usize,
+    keys: usize,
+    depth: usize,
+}
+
+impl Shape {
+    /// From the shapes of q [B,H,T,D] and k [B,Hk,S,D].
+    pub(super) fn new(options: &Attention, q: &[usize], k: &[usize]) -> Self {
+        match (q, k) {
+            (&[batch, heads, queries, depth], &[_, key_heads, keys, _]) => {
+                Self { options: *options, batch, heads, key_heads, queries, keys, depth }
+            }
+            _ => unreachable!("attention takes four axes"),
+        }
+    }
+
+    /// Keys that a query may see.
+    fn visible(&self, query: usize) -> Range<usize> {
+        visible(&self.options, query, self.keys)
+    }
+
+    /// Keys that a block of queries may see, from a multiple of a chunk.
+    fn block(&self, queries: Range<usize>) -> Range<usize> {
+        let first = self.visible(queries.start).start / CHUNK * CHUNK;
+        first..self.visible(queries.end - 1).end
+    }
+
+    /// Simple operations of a head's query row.
+    fn cost(&self) -> usize {
+        let keys = match self.options.window as usize {
+            0 => self.keys,
+            window => self.keys.min(window + CHUNK),
+        };
+        keys * (self.depth / 4 + 16)
+    }
+}
+
+/// Room in a worker's scratch, dealt out front to back.
+struct Room(Shared);
+
+impl Room {
+    fn take(&mut self, len: usize) -> Shared {
+        let start = self.0;
+        // SAFETY: the step's `scratch` is the sum of what it takes.
+        self.0 = Shared::new(unsafe { start.at(len.next_multiple_of(16)) });
+        start
+    }
+}
+
+/// y = attention(q, k, v).
+#[derive(Debug)]
+pub(super) struct Forward {
+    /// Lengths.
+    pub(super) heads: Shape,
+    /// Queries.
+    pub(super) q: Place,
+    /// Keys.
+    pub(super) k: Place,
+    /// Values.
+    pub(super) v: Place,
+    /// Result.
+    pub(super) y: Place,
+}
+
+impl Forward {
+    /// A unit is a head of an example.
+    pub(super) fn pieces(&self, threads: usize) -> Pieces {
+        let heads = &self.heads;
+        Pieces::new(heads.batch * heads.heads, 1, heads.queries * heads.cost(), threads)
+    }
+
+    /// Elements of scratch that a worker needs.
+    pub(super) fn scratch(&self) -> usize {
+        let Shape { keys, depth, .. } = self.heads;
+        let parts = [STRIP, Packed::len(depth, keys), Packed::len(keys, depth), ROWS * keys, ROWS];
+        parts.iter().map(|len| len.next_multiple_of(16)).sum()
+    }
+
+    /// # Safety
+    /// As for `Step::piece`.
+    pub(super) unsafe fn run(&self, context: &Context<'_>, scratch: Shared, units: Range<usize>) {
+        let heads = &self.heads;
+        let Shape { keys, depth, queries, .. } = *heads;
+        for unit in units {
+            let mut room = Room(scratch);
+            let strip = room.take(STRIP);
+            // SAFETY: a head's part of each tensor; the room was counted in `scratch`.
+            unsafe {
+                let key_head = heads.key_head(unit);
+                let [q, y] = [self.q, self.y].map(|it| Shared::new(context.at(it).at(unit * queries * depth)));
+                let [k, v] = [self.k, self.v].map(|it| Shared::new(context.at(it).at(key_head * keys * depth)));
+                let kt = Packed::new(
+                    context.level,
+                    Matrix::new(k, depth, true),
+                    depth,
+                    keys,
+                    room.take(Packed::len(depth, keys)),
+                );
+                let v = Packed::new(
+                    context.level,
+                    Matrix::new(v, depth, false),
+                    keys,
+                    depth,
+                    room.take(Packed::len(keys, depth)),
+                );
+                let scores = room.take(ROWS * keys);
+                let scales = room.take(ROWS);
+                for first in (0..queries).step_by(ROWS) {
+                    let block = Block { heads: *heads, first, rows: ROWS.min(queries - first), scores, width: keys };
+                    block.scores(context, strip, q, kt);
+                    context.level.run(Softmax { block, scales, probabilities: false, bent: None });
+                    let seen = block.keys();
+                    Product {
+                        m: block.rows,
+                        n: depth,
+                        k: seen.len(),
+                        a: Matrix::new(Shared::new(scores.at(seen.start)), keys, false),
+                        b: Right::Packed(v.from(seen.start, 0)),
+                        c: Shared::new(y.at(first * depth)),
+                        c_row: depth,
+                        continues: false,
+                        ends: true,
+                    }
+                    .compute(context.level, strip);
+                    context.level.run(Normalise { block, scales, y: Shared::new(y.at(first * depth)) });
+                }
+            }
+        }
+    }
+}
+
+impl Shape {
+    /// The head of keys and values, over all examples, that a head of queries uses.
+    fn key_head(&self, head: usize) -> usize {
+        let (example, head) = (head / self.heads, head % self.heads);
+        example * self.key_heads + head / (self.heads / self.key_heads)
+    }
+}
+
+/// Some query rows of a head, and their scores.
+#[derive(Clone, Copy)]
+struct Block {
+    heads: Shape,
+    first: usize,
+    rows: usize,
+    /// Scores [rows, keys].
+    scores: Shared,
+    width: usize,
+}
+
+impl Block {
+    fn keys(&self) -> Range<usize> {
+        self.heads.block(self.first..self.first + self.rows)
+    }
+
+    /// q · k of all pairs that some row of the block may see.
+    unsafe fn scores(&self, context: &Context<'_>, strip: Shared, q: Shared, kt: Packed) {
+        let (seen, depth) = (self.keys(), self.heads.depth);
+        // SAFETY: owed by the caller: q and the scores hold these rows.
+        unsafe {
+            Product {
+                m: self.rows,
+                n: seen.len(),
+                k: depth,
+                a: Matrix::new(Shared::new(q.at(self.first * depth)), depth, false),
+                b: Right::Packed(kt.from(0, seen.start)),
+                c: Shared::new(self.scores.at(seen.start)),
+                c_row: self.width,
+                continues: false,
+                ends: true,
+            }
+            .compute(context.level, strip);
+        }
+    }
+}
+
+/// Scores to exponentials, and the reciprocal of their sum; or to probabilities.
+struct Softmax {
+    block: Block,
+    /// Reciprocals of the row sums.
+    scales: Shared,
+    /// Whether the exponentials are multiplied by them.
+    probabilities: bool,
+    /// Takes the tanh of capped scores.
+    bent: Option<Shared>,
+}
+
+impl Kernel for Softmax {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { block, scales, probabilities, bent } = self;
+        let seen = block.keys();
+        for row in 0..block.rows {
+            let visible = block.heads.visible(block.first + row);
+            // SAFETY: the row was computed for these keys; the worker's scratch is nobody else's.
+            unsafe {
+                let scores = block.scores.write(row * block.width + seen.start, seen.len());
+                let scale = scales.write(row, 1);
+                let visible = visible.start - seen.start..visible.end - seen.start;
+                scores[..visible.start].fill(0.0);
+                scores[visible.end..].fill(0.0);
+                let bent = bent.map(|bent| bent.write(row * block.width + seen.start + visible.start, visible.len()));
+                exponentials(&mut scores[visible.clone()], &block.heads.options, bent);
+                let mut sum = RowSum::after(seen.start);
+                scores[..visible.end].chunks(CHUNK).for_each(|part| sum.add(part));
+                scale[0] = unary(Unary::Recip, canon(sum.end()));
+                if probabilities {
+                    scores[visible].iter_mut().for_each(|e| *e = canon(*e * scale[0]));
+                }
+            }
+        }
+    }
+}
+
+/// Scaled, capped, less the maximum, exponentiated.
+#[inline(always)]
+fn exponentials(scores: &mut [f32], options: &Attention, bent: Option<&mut [f32]>) {
+    let options = *options;
+    match bent {
+        Some(bent) => scores.iter_mut().zip(bent).for_each(|(s, bent)| (*s, *bent) = score(&options, *s)),
+        None => scores.iter_mut().for_each(|s| *s = score(&options, *s).0),
+    }
+    let max = row_max(scores);
+    scores.iter_mut().for_each(|s| *s = unary(Unary::Exp, canon(*s - max)));
+}
+
+/// Result rows times the reciprocal of their row's sum.
+struct Normalise {
+    block: Block,
+    scales: Shared,
+    y: Shared,
+}
+
+impl Kernel for Normalise {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let depth = self.block.heads.depth;
+        for row in 0..self.block.rows {
+            // SAFETY: the rows of this block are this piece's own.
+            let (y, scale) = unsafe { (self.y.write(row * depth, depth), self.scales.read(row, 1)[0]) };
+            y.iter_mut().for_each(|y| *y = canon(*y * scale));
+        }
+    }
+}
+
+/// Gradients of attention: those that are wanted of q, k and v.
+#[derive(Debug)]
+pub(super) struct Backward {
+    /// Lengths.
+    pub(super) heads: Shape,
+    /// q, k, v, y and dy.
+    pub(super) inputs: [Place; 5],
+    /// Gradients of q, k and v.
+    pub(super) gradients: [Option<Place>; 3],
+}
+
+/// What the blocks of a head share.
+struct Head<'a, 'c> {
+    context: &'a Context<'c>,
+    heads: Shape,
+    strip: Shared,
+    q: Shared,
+    y: Shared,
+    dy: Shared,
+    kt: Packed,
+    vt: Packed,
+    k: Packed,
+    /// Probabilities and their gradients [up to a chunk of queries, keys].
+    p: Shared,
+    ds: Shared,
+    scales: Shared,
+    /// Tanh of the capped scores of a block of rows.
+    bent: Option<Shared>,
+    packed_q: Shared,
+    packed_dy: Shared,
+    dq: Option<Shared>,
+    dk: Option<Shared>,
+    dv: Option<Shared>,
+}
+
+impl Backward {
+    /// A unit is a head of keys of an example, with all its heads of queries.
+    pub(super) fn pieces(&self, threads: usize) -> Pieces {
+        let heads = &self.heads;
+        let queries = heads.queries * heads.heads / heads.key_heads;
+        Pieces::new(heads.batch * heads.key_heads, 1, 3 * queries * heads.cost(), threads)
+    }
+
+    fn parts(&self) -> [usize; 12] {
+        let Shape { keys, depth, queries, options, .. } = self.heads;
+        let (rows, packed) = (queries.min(CHUNK), Packed::len(depth, keys));
+        let block = Packed::len(rows, depth);
+        let bent = if options.soft_cap == 0 { 0 } else { ROWS * keys };
+        let own = if self.heads.heads == self.heads.key_heads { 0 } else { keys * depth };
+        let keys_packed = Packed::len(keys, depth);
+        [STRIP, packed, packed, keys_packed, rows * keys, rows * keys, ROWS, block, block, bent, own, own]
+    }
+
+    /// Elements of scratch that a worker needs.
+    pub(super) fn scratch(&self) -> usize {
+        self.parts().iter().map(|len| len.next_multiple_of(16)).sum()
+    }
+
+    /// # Safety
+    /// As for `Step::piece`.
+    pub(super) unsafe fn run(&self, context: &Context<'_>, scratch: Shared, units: Range<usize>) {
+        let heads = self.heads;
+        let Shape { keys, depth, queries, .. } = heads;
+        let (group, level) = (heads.heads / heads.key_heads, context.level);
+        for unit in units {
+            let mut room = Room(scratch);
+            let parts = self.parts();
+            let [strip, kt, vt, k, p, ds, scales, packed_q, packed_dy, bent, own_k, own_v] =
+                parts.map(|len| room.take(len));
+            // SAFETY: a head's part of each tensor; the room was counted in `scratch`.
+            unsafe {
+                let at = |place, unit: usize, rows: usize| Shared::new(context.at(place).at(unit * rows * depth));
+                let [q_place, k_place, v_place, y_place, dy_place] = self.inputs;
+                let (k_rows, v_rows) = (at(k_place, unit, keys), at(v_place, unit, keys));
+                let [dq, dk, dv] = self.gradients;
+                let [dk, dv] = [dk, dv].map(|place| place.map(|place| at(place, unit, keys)));
+                let mut shared = Head {
+                    context,
+                    heads,
+                    strip,
+                    q: strip,
+                    y: strip,
+                    dy: strip,
+                    kt: Packed::new(level, Matrix::new(k_rows, depth, true), depth, keys, kt),
+                    vt: Packed::new(level, Matrix::new(v_rows, depth, true), depth, keys, vt),
+                    k: Packed::new(level, Matrix::new(k_rows, depth, false), keys, depth, k),
+                    p,
+                    ds,
+                    scales,
+                    bent: (heads.options.soft_cap != 0).then_some(bent),
+                    packed_q,
+                    packed_dy,
+                    dq: None,
+                    dk: None,
+                    dv: None,
+                };
+                for head in unit * group..(unit + 1) * group {
+                    // The first head's gradients are the start of the sum; each later one is complete, then added.
+                    let first = head == unit * group;
+                    let total = |sum: Option<Shared>, own| sum.map(|sum| if first { sum } else { own });
+                    [shared.q, shared.y, shared.dy] =
+                        [q_place, y_place, dy_place].map(|place| at(place, head, queries));
+                    shared.dq = dq.map(|place| at(place, head, queries));
+                    (shared.dk, shared.dv) = (total(dk, own_k), total(dv, own_v));
+                    for total in [shared.dk, shared.dv].into_iter().flatten() {
+                        total.write(0, keys * depth).fill(0.0);
+                    }
+                    (0..queries).step_by(CHUNK).for_each(|first| shared.chunk(first));
+                    for (total, sum) in [(shared.dk, dk), (shared.dv, dv)] {
+                        if let (Some(total), Some(sum)) = (total, sum) {
+                            let sum = (!first).then(|| sum.write(0, keys * depth));
+                            level.run(Complete { total: total.write(0, keys * depth), sum });
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Ends a head's total with `canon`, and adds it to the sum of the heads before.
+struct Complete<'a> {
+    total: &'a mut [f32],
+    sum: Option<&'a mut [f32]>,
+}
+
+impl Kernel for Complete<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        match self.sum {
+            None => self.total.iter_mut().for_each(|x| *x = canon(*x)),
+            Some(sum) => sum.iter_mut().zip(self.total).for_each(|(sum, x)| *sum = canon(*sum + canon(*x))),
+        }
+    }
+}
+
+impl Head<'_, '_> {
+    /// A chunk of queries.
+    unsafe fn chunk(&self, first: usize) {
+        let (rows, depth) = (CHUNK.min(self.heads.queries - first), self.heads.depth);
+        let level = self.context.level;
+        // SAFETY: owed by the caller: these rows lie in the head.
+        unsafe {
+            for sub in (0..rows).step_by(ROWS) {
+                self.rows(first + sub, ROWS.min(rows - sub), sub);
+            }
+            if let Some(dk) = self.dk {
+                let q = Matrix::new(Shared::new(self.q.at(first * depth)), depth, false);
+                let q = Packed::new(level, q, rows, depth, self.packed_q);
+                self.strips(first, rows, self.ds, q, dk);
+            }
+            if let Some(dv) = self.dv {
+                let dy = Matrix::new(Shared::new(self.dy.at(first * depth)), depth, false);
+                let dy = Packed::new(level, dy, rows, depth, self.packed_dy);
+                self.strips(first, rows, self.p, dy, dv);
+            }
+        }
+    }
+
+    /// Probabilities and their gradients of a block of queries, at row `at` of the chunk; and the queries' gradients.
+    unsafe fn rows(&self, first: usize, rows: usize, at: usize) {
+        let (keys, depth) = (self.heads.keys, self.heads.depth);
+        // SAFETY: owed by the caller: these rows lie in the head and in the chunk.
+        unsafe {
+            let scores = Shared::new(self.p.at(at * keys));
+            let block = Block { heads: self.heads, first, rows, scores, width: keys };
+            block.scores(self.context, self.strip, self.q, self.kt);
+            let seen = block.keys();
+            self.context.level.run(Softmax { block, scales: self.scales, probabilities: true, bent: self.bent });
+            if self.dq.is_none() && self.dk.is_none() {
+                return;
+            }
+            let ds = Shared::new(self.ds.at(at * keys));
+            Block { scores: ds, ..block }.scores(self.context, self.strip, self.dy, self.vt);
+            let [y, dy] = [self.y, self.dy].map(|it| Shared::new(it.at(first * depth)));
+            self.context.level.run(ScoreGradients { block, ds, y, dy, bent: self.bent });
+            if let Some(dq) = self.dq {
+                Product {
+                    m: rows,
+                    n: depth,
+                    k: seen.len(),
+                    a: Matrix::new(Shared::new(ds.at(seen.start)), keys, false),
+                    b: Right::Packed(self.k.from(seen.start, 0)),
+                    c: Shared::new(dq.at(first * depth)),
+                    c_row: depth,
+                    continues: false,
+                    ends: true,
+                }
+                .compute(self.context.level, self.strip);
+            }
+        }
+    }
+
+    /// total [keys, depth] += weights [rows, keys]ᵀ · right [rows, depth], by strips of keys: rows that see none of a
+    /// strip are left out.
+    unsafe fn strips(&self, first: usize, rows: usize, weights: Shared, right: Packed, total: Shared) {
+        let (keys, depth) = (self.heads.keys, self.heads.depth);
+        let causal = self.heads.visible(0).end < keys;
+        let seen = self.heads.block(first..first + rows);
+        let mut key = seen.start;
+        while key < seen.end {
+            // A strip crosses no end of a chunk, nor the block of queries that it starts with.
+            let boundary = if key < first || !causal { (key / CHUNK + 1) * CHUNK } else { first + rows };
+            let width = ROWS.min(boundary - key).min(seen.end - key);
+            let from = if causal { key.saturating_sub(first) } else { 0 };
+            let sees = |sub: &usize| self.heads.block(first + sub..first + sub + 1).start <= key;
+            let to = (from / ROWS * ROWS..rows)
+                .step_by(ROWS)
+                .take_while(sees)
+                .last()
+                .map_or(from, |sub| rows.min(sub + ROWS));
+            // SAFETY: owed by the caller: keys, rows and depth lie in their matrices.
+            unsafe {
+                Product {
+                    m: width,
+                    n: depth,
+                    k: to - from,
+                    a: Matrix::new(Shared::new(weights.at(from * keys + key)), keys, true),
+                    b: Right::Packed(right.from(from, 0)),
+                    c: Shared::new(total.at(key * depth)),
+                    c_row: depth,
+                    continues: true,
+                    ends: false,
+                }
+                .compute(self.context.level, self.strip);
+            }
+            key += width;
+        }
+    }
+}
+
+/// Gradients of probabilities to gradients of products q · k.
+struct ScoreGradients {
+    /// The block, whose scores are the probabilities.
+    block: Block,
+    ds: Shared,
+    y: Shared,
+    dy: Shared,
+    bent: Option<Shared>,
+}
+
+impl Kernel for ScoreGradients {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { block, ds, y, dy, bent } = self;
+        let (depth, seen) = (block.heads.depth, block.keys());
+        let options = block.heads.options;
+        for row in 0..block.rows {
+            let visible = block.heads.visible(block.first + row);
+            // SAFETY: the rows were computed for these keys; the worker's scratch is nobody else's.
+            unsafe {
+                let (y, dy) = (y.read(row * depth, depth), dy.read(row * depth, depth));
+                let dot = canon(row_sum_of(dy, y, |dy, y| canon(dy * y)));
+                let p = block.scores.read(row * block.width + visible.start, visible.len());
+                let ds = ds.write(row * block.width + seen.start, seen.len());
+                let bent = bent.map(|bent| bent.read(row * block.width + visible.start, visible.len()));
+                let visible = visible.start - seen.start..visible.end - seen.start;
+                ds[..visible.start].fill(0.0);
+                ds[visible.end..].fill(0.0);
+                let ds = &mut ds[visible];
+                match bent {
+                    Some(bent) => {
+                        for ((ds, &p), &bent) in ds.iter_mut().zip(p).zip(bent) {
+                            *ds = score_grad(&options, [p, *ds, dot], bent);
+                        }
+                    }
+                    None => {
+                        for (ds, &p) in ds.iter_mut().zip(p) {
+                            *ds = score_grad(&options, [p, *ds, dot], 0.0);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

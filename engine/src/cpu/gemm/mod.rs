@@ -1,0 +1,296 @@
+//! Matrix products in the order of the specification: operands rounded to 12 significant bits, k in chunks of 256,
+//! each chunk summed from +0 in ascending k, chunk sums added in order, `canon` at the end.
+//!
+//! Vectors run across columns, so the order along k is kept for free; every product is exact, so a fused
+//! multiply-add gives the bits of a multiplication and an addition. Blocks follow Goto and van de Geijn, *Anatomy of
+//! high-performance matrix multiplication* (2008): a block of b is packed once and stays in the second-level cache,
+//! a strip of a is packed when it is needed and stays in the first.
+//!
+//! *Invariant:* work is split over rows and columns of the result, never along k.
+
+mod kernel;
+mod pack;
+
+use crate::backend::Isa;
+use crate::number::canon;
+
+pub(super) use self::pack::transpose4;
+
+use self::kernel::Tile;
+use super::isa::{Kernel, Level};
+use super::memory::Shared;
+
+/// Length of a chunk of k, fixed by the specification.
+pub(super) const CHUNK: usize = 256;
+/// Columns of a packed block of b.
+const COLUMNS: usize = 512;
+/// Distance of the rows of a packed strip of a: more than a chunk, so that rows do not fall on one cache set.
+const STRIDE: usize = CHUNK + 16;
+/// Most rows and columns of a tile over all instruction sets.
+const TILE_ROWS: usize = 12;
+const TILE_COLUMNS: usize = 32;
+
+/// A matrix in memory: element (i, j) stands at `i * row + j * column`; one of the two is 1.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Matrix {
+    /// First element.
+    pub(super) start: Shared,
+    /// Distance of rows.
+    pub(super) row: usize,
+    /// Distance of columns.
+    pub(super) column: usize,
+}
+
+impl Matrix {
+    /// A row-major matrix with rows of `width`, or its transpose.
+    pub(super) fn new(start: Shared, width: usize, transposed: bool) -> Self {
+        if transposed { Self { start, row: 1, column: width } } else { Self { start, row: width, column: 1 } }
+    }
+
+    /// The part of the matrix from element (i, j).
+    ///
+    /// # Safety
+    /// (i, j) lies in the matrix.
+    pub(super) unsafe fn from(self, i: usize, j: usize) -> Self {
+        // SAFETY: owed by the caller.
+        Self { start: Shared::new(unsafe { self.start.at(i * self.row + j * self.column) }), ..self }
+    }
+}
+
+/// A whole right operand, packed before: it serves several products.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Packed {
+    start: Shared,
+    /// Rows and columns of the operand.
+    rows: usize,
+    columns: usize,
+    /// Where the product's part starts: a row (a multiple of [`CHUNK`], or the product stays within a chunk), and a
+    /// column that is a multiple of [`TILE_COLUMNS`].
+    row: usize,
+    column: usize,
+}
+
+impl Packed {
+    /// Elements that a packed operand takes.
+    pub(super) fn len(rows: usize, columns: usize) -> usize {
+        rows * columns.next_multiple_of(TILE_COLUMNS)
+    }
+
+    /// Packs `b` [rows, columns] at `to`.
+    ///
+    /// # Safety
+    /// All of b may be read, and [`Packed::len`] elements of `to` written, for nobody else.
+    pub(super) unsafe fn new(level: Level, b: Matrix, rows: usize, columns: usize, to: Shared) -> Self {
+        let pack = PackAll { b, rows, columns, to };
+        match level.isa() {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => level.run((pack, kernel::Avx512)),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => level.run((pack, kernel::Avx2)),
+            _ => level.run((pack, kernel::Portable)),
+        }
+        Self { start: to, rows, columns, row: 0, column: 0 }
+    }
+
+    /// The part from a row and a column.
+    pub(super) fn from(self, row: usize, column: usize) -> Self {
+        Self { row, column, ..self }
+    }
+
+    /// First panel of the chunk of row `row + p`, at column `column + j`, and how deep the chunk was packed.
+    #[inline(always)]
+    unsafe fn block<T: Tile>(&self, p: usize, j: usize) -> (Shared, usize) {
+        let (row, column) = (self.row + p, self.column + j);
+        let (chunk, within) = (row / CHUNK * CHUNK, row % CHUNK);
+        let depth = CHUNK.min(self.rows - chunk);
+        let width = self.columns.next_multiple_of(T::COLUMNS);
+        // SAFETY: row and column lie in the operand, whose chunks follow each other.
+        (Shared::new(unsafe { self.start.at(chunk * width + column * depth + within * T::COLUMNS) }), depth)
+    }
+}
+
+struct PackAll {
+    b: Matrix,
+    rows: usize,
+    columns: usize,
+    to: Shared,
+}
+
+impl<T: Tile> Kernel for (PackAll, T) {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let PackAll { b, rows, columns, to } = self.0;
+        for p in (0..rows).step_by(CHUNK) {
+            // SAFETY: `Packed::new` was promised the operand and the room.
+            unsafe {
+                let block = Shared::new(to.at(p * columns.next_multiple_of(T::COLUMNS)));
+                pack::columns::<T>(b.from(p, 0), CHUNK.min(rows - p), columns, block);
+            }
+        }
+    }
+}
+
+/// A right operand.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Right {
+    /// To be packed.
+    Matrix(Matrix),
+    /// Packed before.
+    Packed(Packed),
+}
+
+/// c [m, n] = a [m, k] · b [k, n].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Product {
+    /// Rows of the result.
+    pub(super) m: usize,
+    /// Columns of the result.
+    pub(super) n: usize,
+    /// Length of the contraction.
+    pub(super) k: usize,
+    /// Left operand.
+    pub(super) a: Matrix,
+    /// Right operand.
+    pub(super) b: Right,
+    /// First element of the result.
+    pub(super) c: Shared,
+    /// Distance of the result's rows.
+    pub(super) c_row: usize,
+    /// Whether `c` holds the total of earlier chunks, to which these are added.
+    pub(super) continues: bool,
+    /// Whether no more chunks follow: `canon`.
+    pub(super) ends: bool,
+}
+
+/// Room for the packed rows of any product, in elements.
+pub(super) const STRIP: usize = TILE_ROWS * STRIDE;
+
+/// Room for the packed operands of products of at most this size, in elements.
+pub(super) fn scratch(n: usize, k: usize) -> usize {
+    STRIP + k.min(CHUNK) * n.min(COLUMNS).next_multiple_of(TILE_COLUMNS)
+}
+
+/// How many rows and columns the tiles have at this level: the units in which work is split.
+pub(super) fn tile(level: Level) -> (usize, usize) {
+    match level.isa() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => (kernel::Avx512::ROWS, kernel::Avx512::COLUMNS),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => (kernel::Avx2::ROWS, kernel::Avx2::COLUMNS),
+        _ => (kernel::Portable::ROWS, kernel::Portable::COLUMNS),
+    }
+}
+
+impl Product {
+    /// Computes the product on this thread.
+    ///
+    /// # Safety
+    /// All of a and b may be read and all of c written; c overlaps neither. `scratch` has the room that
+    /// [`scratch`] tells ([`STRIP`] when b is packed), for nobody else.
+    pub(super) unsafe fn compute(&self, level: Level, scratch: Shared) {
+        let product = *self;
+        match level.isa() {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => level.run(Blocks { product, scratch, tile: kernel::Avx512 }),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => level.run(Blocks { product, scratch, tile: kernel::Avx2 }),
+            _ => level.run(Blocks { product, scratch, tile: kernel::Portable }),
+        }
+    }
+}
+
+/// The loops around the tile.
+struct Blocks<T> {
+    product: Product,
+    scratch: Shared,
+    tile: T,
+}
+
+impl<T: Tile> Kernel for Blocks<T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Product { m, n, k, a, b, .. } = self.product;
+        for p in (0..k).step_by(CHUNK) {
+            let depth = CHUNK.min(k - p);
+            for j in (0..n).step_by(COLUMNS) {
+                let width = COLUMNS.min(n - j);
+                // SAFETY: all indices are below m, n and k, within which `compute` was promised the operands;
+                // the strip and the block have their room in the scratch.
+                unsafe {
+                    let strip = self.scratch;
+                    let block = match b {
+                        Right::Packed(packed) => packed.block::<T>(p, j),
+                        Right::Matrix(b) => {
+                            let block = Shared::new(self.scratch.at(STRIP));
+                            pack::columns::<T>(b.from(p, j), depth, width, block);
+                            (block, depth)
+                        }
+                    };
+                    for i in (0..m).step_by(T::ROWS) {
+                        let rows = T::ROWS.min(m - i);
+                        pack::rows::<T>(a.from(i, p), rows, depth, strip);
+                        self.strip(i, rows, p, depth, j, width, strip, block);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<T: Tile> Blocks<T> {
+    /// All tiles of one packed strip of rows against one packed block of columns.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    unsafe fn strip(
+        &self,
+        i: usize,
+        rows: usize,
+        p: usize,
+        depth: usize,
+        j: usize,
+        width: usize,
+        strip: Shared,
+        (block, block_depth): (Shared, usize),
+    ) {
+        let product = &self.product;
+        let first = p == 0 && !product.continues;
+        let last = p + depth == product.k && product.ends;
+        let by_rows = product.a.column == 1;
+        let mut sums = [0.0f32; TILE_ROWS * TILE_COLUMNS];
+        for panel in (0..width).step_by(T::COLUMNS) {
+            let columns = T::COLUMNS.min(width - panel);
+            // SAFETY: the panel starts inside the block, and rows and columns of the result are below m and n.
+            unsafe {
+                let packed = block.at(panel * block_depth);
+                self.tile.compute(rows, columns, by_rows, depth, strip.at(0), packed, &mut sums);
+                for r in 0..rows {
+                    let c = product.c.write((i + r) * product.c_row + j + panel, columns);
+                    let sums = &sums[r * T::COLUMNS..][..T::COLUMNS];
+                    if columns == T::COLUMNS {
+                        add(&mut c[..T::COLUMNS], sums, first, last);
+                    } else {
+                        add(c, sums, first, last);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Adds a chunk's sums to the total.
+#[inline(always)]
+fn add(c: &mut [f32], sums: &[f32], first: bool, last: bool) {
+    match (first, last) {
+        (true, true) => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c = canon(sum)),
+        (true, false) => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c = sum),
+        (false, true) => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c = canon(*c + sum)),
+        (false, false) => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c += sum),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! A matrix-product node: one product, or one for each element of a leading axis.
+
+use std::ops::Range;
+
+use super::gemm::{self, Matrix, Product, Right};
+use super::isa::Level;
+use super::memory::{Place, Shared};
+use super::step::{Context, Pieces};
+
+/// c [batch, m, n] = a [batch, m, k] · b [batch, k, n], either operand stored transposed.
+#[derive(Debug)]
+pub(super) struct MatMul {
+    /// Number of products.
+    pub(super) batch: usize,
+    /// Rows of the result.
+    pub(super) m: usize,
+    /// Columns of the result.
+    pub(super) n: usize,
+    /// Length of the contraction.
+    pub(super) k: usize,
+    /// Left operand, and whether it is stored transposed.
+    pub(super) a: (Place, bool),
+    /// Right operand, and whether it is stored transposed.
+    pub(super) b: (Place, bool),
+    /// Result.
+    pub(super) c: Place,
+    /// Rows and columns of the parts in which a product is split: the units of [`Pieces`].
+    pub(super) part: (usize, usize),
+}
+
+impl MatMul {
+    /// Settles how products are split. One thread takes each product whole; more share its rows or, when there are
+    /// more of those, its columns.
+    pub(super) fn split(&mut self, threads: usize, level: Level) {
+        let wanted = (threads * 4).div_ceil(self.batch).min((2 * self.m * self.n * self.k) / 100_000).max(1);
+        let (rows, columns) = gemm::tile(level);
+        self.part = match (threads, self.m >= self.n) {
+            (1, _) => (self.m, self.n),
+            (_, true) => (self.m.div_ceil(wanted).next_multiple_of(rows), self.n),
+            (_, false) => (self.m, self.n.div_ceil(wanted).next_multiple_of(columns)),
+        };
+    }
+
+    fn parts(&self) -> (usize, usize) {
+        (self.m.div_ceil(self.part.0), self.n.div_ceil(self.part.1))
+    }
+
+    /// How the parts are shared out.
+    pub(super) fn pieces(&self, threads: usize, _level: Level) -> Pieces {
+        let (down, across) = self.parts();
+        Pieces::new(
+            self.batch * down * across,
+            1,
+            self.part.0.min(self.m) * self.part.1.min(self.n) * self.k / 4,
+            threads,
+        )
+    }
+
+    /// Elements of scratch that a worker needs.
+    pub(super) fn scratch(&self) -> usize {
+        gemm::scratch(self.part.1.min(self.n), self.k)
+    }
+
+    /// # Safety
+    /// As for `Step::piece`.
+    pub(super) unsafe fn run(&self, context: &Context<'_>, scratch: Shared, parts: Range<usize>) {
+        let Self { m, n, k, .. } = *self;
+        let (down, across) = self.parts();
+        let matrix = |(place, transposed): (Place, bool), rows: usize, columns: usize, index: usize| {
+            // SAFETY: the operand has `batch` matrices of rows x columns.
+            let start = Shared::new(unsafe { context.at(place).at(index * rows * columns) });
+            Matrix::new(start, if transposed { rows } else { columns }, transposed)
+        };
+        for part in parts {
+            let (index, i, j) = (part / (down * across), part / across % down, part % across);
+            let (i, j) = (i * self.part.0, j * self.part.1);
+            // SAFETY: (i, j) is the first element of a part; the caller owes the rest.
+            unsafe {
+                Product {
+                    m: self.part.0.min(m - i),
+                    n: self.part.1.min(n - j),
+                    k,
+                    a: matrix(self.a, m, k, index).from(i, 0),
+                    b: Right::Matrix(matrix(self.b, k, n, index).from(0, j)),
+                    c: Shared::new(context.at(self.c).at(index * m * n + i * n + j)),
+                    c_row: n,
+                    continues: false,
+                    ends: true,
+                }
+                .compute(context.level, scratch);
+            }
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! From a unit of elementwise nodes to a program.
+
+use std::collections::BTreeMap;
+
+use crate::graph::{DType, NodeId, Op, Shape};
+
+use super::super::elementwise::{Instruction, Operand, Operation, Program, Scalar, Vector, Walk};
+use super::super::memory::Place;
+use super::analysis::Value;
+use super::layout::Layout;
+
+/// How a smaller tensor fills the elements of a larger one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Spread {
+    /// Element by element.
+    Same,
+    /// See [`Operation::Repeat`].
+    Repeat(usize, usize),
+    /// See [`Operation::Walk`].
+    Walk(Walk),
+}
+
+/// Distances of `shape`'s elements along the axes of `to`, to which it broadcasts.
+fn distances(shape: &Shape, to: &Shape) -> Vec<usize> {
+    let missing = to.0.len() - shape.0.len();
+    let mut distances = vec![0; to.0.len()];
+    let mut distance = 1;
+    for (axis, &len) in shape.0.iter().enumerate().rev() {
+        distances[missing + axis] = if len == 1 { 0 } else { distance };
+        distance *= len as usize;
+    }
+    distances
+}
+
+/// How a tensor with these distances along the axes of `shape` fills it.
+fn spread(distances: &[usize], shape: &Shape) -> Spread {
+    let mut walk: Walk = Vec::new();
+    for (&len, &distance) in shape.0.iter().zip(distances).filter(|&(&len, _)| len != 1) {
+        let len = len as usize;
+        match walk.last_mut() {
+            Some((outer, outside)) if *outside == len * distance => (*outer, *outside) = (*outer * len, distance),
+            _ => walk.push((len, distance)),
+        }
+    }
+    let moving: Vec<usize> = (0..walk.len()).filter(|&axis| walk[axis].1 != 0).collect();
+    match (&moving[..], walk.len()) {
+        (&[0], 1) => Spread::Same,
+        (&[axis], _) => Spread::Repeat(walk[axis + 1..].iter().map(|(len, _)| len).product(), walk[axis].0),
+        _ => Spread::Walk(walk),
+    }
+}
+
+/// Lowers a unit.
+pub(super) fn program(layout: &Layout<'_, '_>, unit: &[NodeId]) -> Program {
+    let len = unit.first().map_or(0, |&id| layout.analysis.len(id));
+    let mut chain =
+        Chain { layout, unit, program: Program { len, ..Program::default() }, at: BTreeMap::new(), fills: vec![] };
+    for &id in unit {
+        chain.node(id);
+    }
+    chain.settle()
+}
+
+struct Chain<'a, 'p, 'g> {
+    layout: &'a Layout<'p, 'g>,
+    unit: &'a [NodeId],
+    /// Registers are numbered by the instruction that fills them until `settle`.
+    program: Program,
+    /// Vector of each member done so far.
+    at: BTreeMap<NodeId, u16>,
+    /// Vectors of smaller tensors that fill a register.
+    fills: Vec<(Place, Spread, u16)>,
+}
+
+impl Chain<'_, '_, '_> {
+    fn node(&mut self, id: NodeId) {
+        let node = self.layout.analysis.node(id);
+        let first_is_int = node.inputs.first().is_some_and(|&a| self.layout.analysis.node(a).dtype == DType::I32);
+        let operation = match node.op {
+            Op::Unary(operation) => Operation::Unary(operation),
+            Op::Binary(operation) if first_is_int => Operation::Compare(operation),
+            Op::Binary(operation) => Operation::Binary(operation),
+            Op::Where => Operation::Where,
+            _ => Operation::Copy,
+        };
+        let mut from = [Operand::Scalar(0); 3];
+        let mut broadcast = None;
+        for (operand, &input) in from.iter_mut().zip(&node.inputs) {
+            let (value, spread) = self.look(input, &node.shape);
+            match value {
+                Source::Operand(found) => *operand = found,
+                Source::Smaller(place) if matches!(operation, Operation::Copy) => broadcast = Some((place, spread)),
+                Source::Smaller(place) => *operand = self.fill(place, spread),
+            }
+        }
+        let operation = match broadcast {
+            Some((place, spread)) => self.filling(place, spread),
+            None => operation,
+        };
+        let to = self.result(id);
+        self.program.instructions.push(Instruction { operation, to, from });
+        self.at.insert(id, to);
+    }
+
+    /// Where an operand of a node of this shape comes from.
+    fn look(&mut self, input: NodeId, shape: &Shape) -> (Source, Spread) {
+        let analysis = self.layout.analysis;
+        let mut steps = vec![input];
+        let under = analysis.unbroadcast(input);
+        let mut id = input;
+        while id != under {
+            id = analysis.node(id).inputs[0];
+            steps.push(id);
+        }
+        if let Value::Uniform(bits) = analysis.values[under as usize] {
+            return (Source::Operand(self.scalar(Scalar::Bits(bits))), Spread::Same);
+        }
+        if let Some(&vector) = analysis.root(under).and_then(|root| self.at.get(&root))
+            && analysis.len(under) == self.program.len
+        {
+            return (Source::Operand(Operand::Vector(vector)), Spread::Same);
+        }
+        let place = self.layout.place(under);
+        if analysis.len(under) == 1 {
+            return (Source::Operand(self.scalar(Scalar::Memory(place))), Spread::Same);
+        }
+        // From the innermost tensor outwards, an axis that is broadcast once stays so.
+        let mut inner = analysis.node(under).shape.clone();
+        let mut along = distances(&inner, &inner);
+        for outer in steps.iter().rev().skip(1).map(|&id| &analysis.node(id).shape).chain([shape]) {
+            let missing = outer.0.len() - inner.0.len();
+            let mut wider = vec![0; missing];
+            wider.extend(along.iter().zip(&inner.0).map(|(&distance, &len)| if len == 1 { 0 } else { distance }));
+            (along, inner) = (wider, outer.clone());
+        }
+        match spread(&along, shape) {
+            Spread::Same => (Source::Operand(Operand::Vector(self.vector(Vector::Memory(place)))), Spread::Same),
+            smaller => (Source::Smaller(place), smaller),
+        }
+    }
+
+    fn filling(&mut self, from: Place, spread: Spread) -> Operation {
+        match spread {
+            Spread::Same => Operation::Copy,
+            Spread::Repeat(inner, period) => Operation::Repeat { from, inner, period },
+            Spread::Walk(walk) => {
+                self.program.walks.push(walk);
+                Operation::Walk { from, walk: (self.program.walks.len() - 1) as u16 }
+            }
+        }
+    }
+
+    /// A register that holds a smaller tensor's elements; the same one for the same tensor.
+    fn fill(&mut self, place: Place, spread: Spread) -> Operand {
+        if let Some((.., vector)) = self.fills.iter().find(|(at, by, _)| *at == place && *by == spread) {
+            return Operand::Vector(*vector);
+        }
+        let operation = self.filling(place, spread.clone());
+        let to = self.register();
+        self.program.instructions.push(Instruction { operation, to, from: [Operand::Scalar(0); 3] });
+        self.fills.push((place, spread, to));
+        Operand::Vector(to)
+    }
+
+    /// The vector that takes a node's value: memory when somebody outside of the unit needs it.
+    fn result(&mut self, id: NodeId) -> u16 {
+        let analysis = self.layout.analysis;
+        let outside = analysis.users[id as usize].iter().any(|user| self.unit.binary_search(user).is_err());
+        if outside || analysis.given[id as usize] {
+            let place = self.layout.place(id);
+            self.vector(Vector::Memory(place))
+        } else {
+            self.register()
+        }
+    }
+
+    /// A register of its own.
+    fn register(&mut self) -> u16 {
+        self.program.vectors.push(Vector::Register(0));
+        (self.program.vectors.len() - 1) as u16
+    }
+
+    fn vector(&mut self, vector: Vector) -> u16 {
+        let known = self.program.vectors.iter().position(|other| *other == vector);
+        known.unwrap_or_else(|| {
+            self.program.vectors.push(vector);
+            self.program.vectors.len() - 1
+        }) as u16
+    }
+
+    fn scalar(&mut self, scalar: Scalar) -> Operand {
+        let known = self.program.scalars.iter().position(|other| *other == scalar);
+        let index = known.unwrap_or_else(|| {
+            self.program.scalars.push(scalar);
+            self.program.scalars.len() - 1
+        });
+        Operand::Scalar(index as u16)
+    }
+
+    /// Gives registers their numbers: one is free again after its last use.
+    fn settle(mut self) -> Program {
+        let mut last = vec![0; self.program.vectors.len()];
+        for (i, instruction) in self.program.instructions.iter().enumerate() {
+            last[usize::from(instruction.to)] = i;
+            for operand in instruction.from {
+                if let Operand::Vector(vector) = operand {
+                    last[usize::from(vector)] = i;
+                }
+            }
+        }
+        let mut free: Vec<u16> = Vec::new();
+        let mut registers = 0u16;
+        for (i, instruction) in self.program.instructions.iter().enumerate() {
+            let vectors = &mut self.program.vectors;
+            if let Vector::Register(register) = &mut vectors[usize::from(instruction.to)] {
+                *register = free.pop().unwrap_or_else(|| {
+                    registers += 1;
+                    registers - 1
+                });
+            }
+            let mut ended: Vec<u16> = [Operand::Vector(instruction.to)]
+                .iter()
+                .chain(&instruction.from)
+                .filter_map(|operand| match operand {
+                    Operand::Vector(vector) if last[usize::from(*vector)] == i => Some(*vector),
+                    _ => None,
+                })
+                .collect();
+            ended.sort_unstable();
+            ended.dedup();
+            free.extend(ended.into_iter().filter_map(|vector| match vectors[usize::from(vector)] {
+                Vector::Register(register) => Some(register),
+                Vector::Memory(_) => None,
+            }));
+        }
+        self.program.registers = usize::from(registers);
+        self.program
+    }
+}
+
+/// Where an operand comes from.
+enum Source {
+    Operand(Operand),
+    Smaller(Place),
+}

@@ -1,0 +1,384 @@
+//! Sums and maxima over axes.
+//!
+//! *Invariant:* a sum whose axes include the last one follows the row rule, any other one the column rule; how the
+//! elements stand in memory decides only how they are reached.
+
+use std::ops::Range;
+
+use crate::number::canon;
+
+use super::isa::Kernel;
+use super::memory::{Place, Shared};
+use super::step::{Context, Pieces};
+
+/// Lanes of a row sum.
+pub(super) const LANES: usize = 16;
+/// Elements of a block of a row sum.
+pub(super) const BLOCK: usize = 4096;
+/// Elements of a chunk of a column sum.
+const CHUNK: usize = 256;
+/// Columns that are summed side by side.
+const STRIPE: usize = 64;
+
+/// What is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Sum, by the row rule.
+    RowSum,
+    /// Sum, by the column rule.
+    ColumnSum,
+    /// Maximum.
+    Max,
+    /// Index of the first maximum, an integer.
+    ArgMax,
+}
+
+/// Length and distance of axes, outermost first.
+type Axes = Vec<(usize, usize)>;
+
+/// A reduction over axes.
+#[derive(Debug)]
+pub(super) struct Reduce {
+    kind: Kind,
+    from: Place,
+    to: Place,
+    /// Axes that stay, and axes that go.
+    kept: Axes,
+    gone: Axes,
+}
+
+impl Reduce {
+    /// Sum over axes, ascending.
+    pub(super) fn sum(shape: &[usize], axes: &[u8], from: Place, to: Place) -> Self {
+        let by_rows = axes.iter().any(|&axis| usize::from(axis) + 1 == shape.len());
+        Self::new(if by_rows { Kind::RowSum } else { Kind::ColumnSum }, shape, axes, from, to)
+    }
+
+    /// Maximum over axes, ascending.
+    pub(super) fn max(shape: &[usize], axes: &[u8], from: Place, to: Place) -> Self {
+        Self::new(Kind::Max, shape, axes, from, to)
+    }
+
+    /// Index of the first maximum of the last axis.
+    pub(super) fn argmax(shape: &[usize], from: Place, to: Place) -> Self {
+        Self::new(Kind::ArgMax, shape, &[(shape.len() - 1) as u8], from, to)
+    }
+
+    fn new(kind: Kind, shape: &[usize], axes: &[u8], from: Place, to: Place) -> Self {
+        let (mut kept, mut gone) = (Axes::new(), Axes::new());
+        let mut distance: usize = shape.iter().product();
+        for (axis, &len) in shape.iter().enumerate() {
+            distance /= len;
+            if len == 1 {
+                continue;
+            }
+            let axes = if axes.contains(&(axis as u8)) { &mut gone } else { &mut kept };
+            match axes.last_mut() {
+                Some(outer) if outer.1 == len * distance => *outer = (outer.0 * len, distance),
+                _ => axes.push((len, distance)),
+            }
+        }
+        if gone.is_empty() {
+            gone.push((1, 1));
+        }
+        Self { kind, from, to, kept, gone }
+    }
+
+    /// Elements that one result is made of.
+    fn len(&self) -> usize {
+        self.gone.iter().map(|&(len, _)| len).product()
+    }
+
+    /// Whether those elements stand one after the other.
+    fn contiguous(&self) -> bool {
+        matches!(self.gone[..], [(_, 1)])
+    }
+
+    /// Length of the last axis that stays, when its elements stand one after the other.
+    fn columns(&self) -> Option<usize> {
+        match (self.kind, self.kept.last()) {
+            (Kind::ColumnSum | Kind::Max, Some(&(len, 1))) => Some(len),
+            _ => None,
+        }
+    }
+
+    /// How the results, or stripes of them, are shared out.
+    pub(super) fn pieces(&self, threads: usize) -> Pieces {
+        let results: usize = self.kept.iter().map(|&(len, _)| len).product();
+        match self.columns() {
+            Some(columns) => {
+                Pieces::new(results / columns * columns.div_ceil(STRIPE), 1, self.len() * STRIPE.min(columns), threads)
+            }
+            None => Pieces::new(results, 1, self.len(), threads),
+        }
+    }
+
+    /// # Safety
+    /// As for `Step::piece`.
+    pub(super) unsafe fn run(&self, context: &Context<'_>, units: Range<usize>) {
+        let (from, to) = (context.at(self.from), context.at(self.to));
+        context.level.run(Units { reduce: self, from, to, units });
+    }
+}
+
+/// Distance of the element with this flat index along axes.
+#[inline(always)]
+fn offset(axes: &[(usize, usize)], mut index: usize) -> usize {
+    if let [(_, distance)] = axes {
+        return index * distance;
+    }
+    let mut offset = 0;
+    for &(len, distance) in axes.iter().rev() {
+        offset += index % len * distance;
+        index /= len;
+    }
+    offset
+}
+
+struct Units<'a> {
+    reduce: &'a Reduce,
+    from: Shared,
+    to: Shared,
+    units: Range<usize>,
+}
+
+impl Kernel for Units<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let reduce = self.reduce;
+        let columns = reduce.columns();
+        for unit in self.units.clone() {
+            // SAFETY: `Reduce::run` was promised the tensors; a unit's results are its own.
+            unsafe {
+                match columns {
+                    Some(columns) => self.stripe(unit, columns),
+                    None => self.result(unit),
+                }
+            }
+        }
+    }
+}
+
+impl Units<'_> {
+    /// One result.
+    #[inline(always)]
+    unsafe fn result(&self, unit: usize) {
+        let reduce = self.reduce;
+        let (len, start) = (reduce.len(), offset(&reduce.kept, unit));
+        // SAFETY: owed by the caller.
+        unsafe {
+            let element = |i: usize| *self.from.at(start + offset(&reduce.gone, i));
+            match reduce.kind {
+                Kind::RowSum if reduce.contiguous() => {
+                    self.to.write(unit, 1)[0] = canon(row_sum(self.from.read(start, len)));
+                }
+                Kind::RowSum => {
+                    let mut sums = Sums::default();
+                    (0..len).for_each(|i| sums.push(0, element(i)));
+                    self.to.write(unit, 1)[0] = canon(sums.end());
+                }
+                Kind::ColumnSum => {
+                    let mut total = 0.0;
+                    for first in (0..len).step_by(CHUNK) {
+                        total += (first..len.min(first + CHUNK)).fold(0.0, |sum, i| sum + element(i));
+                    }
+                    self.to.write(unit, 1)[0] = canon(total);
+                }
+                Kind::Max if reduce.contiguous() => self.to.write(unit, 1)[0] = row_max(self.from.read(start, len)),
+                Kind::Max => {
+                    self.to.write(unit, 1)[0] = (1..len).map(element).fold(element(0), larger);
+                }
+                Kind::ArgMax => {
+                    let row = self.from.read(start, len);
+                    let max = row_max(row);
+                    let first = row.iter().position(|&x| x == max).unwrap_or(0);
+                    self.to.write_int(unit, 1)[0] = first as i32;
+                }
+            }
+        }
+    }
+
+    /// Results side by side: up to [`STRIPE`] columns.
+    #[inline(always)]
+    unsafe fn stripe(&self, unit: usize, columns: usize) {
+        let reduce = self.reduce;
+        let stripes = columns.div_ceil(STRIPE);
+        let first = unit % stripes * STRIPE;
+        let width = STRIPE.min(columns - first);
+        let outer = &reduce.kept[..reduce.kept.len() - 1];
+        let start = offset(outer, unit / stripes) + first;
+        let len = reduce.len();
+        // SAFETY: owed by the caller.
+        unsafe {
+            let row = |i: usize| self.from.read(start + offset(&reduce.gone, i), width);
+            let to = self.to.write(unit / stripes * columns + first, width);
+            if reduce.kind == Kind::Max {
+                to.copy_from_slice(row(0));
+                for i in 1..len {
+                    to.iter_mut().zip(row(i)).for_each(|(max, &x)| *max = larger(*max, x));
+                }
+                return;
+            }
+            let mut total = [0.0f32; STRIPE];
+            for chunk in (0..len).step_by(CHUNK) {
+                let mut sum = [0.0f32; STRIPE];
+                for i in chunk..len.min(chunk + CHUNK) {
+                    if width == STRIPE {
+                        sum.iter_mut().zip(&row(i)[..STRIPE]).for_each(|(sum, &x)| *sum += x);
+                    } else {
+                        sum.iter_mut().zip(row(i)).for_each(|(sum, &x)| *sum += x);
+                    }
+                }
+                total.iter_mut().zip(&sum).for_each(|(total, &sum)| *total += sum);
+            }
+            to.iter_mut().zip(&total).for_each(|(to, &total)| *to = canon(total));
+        }
+    }
+}
+
+/// The larger of two canonical numbers.
+#[inline(always)]
+pub(super) fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+/// Maximum of a row: exact, so in any order.
+#[inline(always)]
+pub(super) fn row_max(row: &[f32]) -> f32 {
+    let (whole, rest) = row.as_chunks::<LANES>();
+    let mut max = f32::NEG_INFINITY;
+    if let Some(first) = whole.first() {
+        let mut lanes = *first;
+        for chunk in whole {
+            lanes.iter_mut().zip(chunk).for_each(|(max, &x)| *max = larger(*max, x));
+        }
+        max = lanes.iter().fold(max, |max, &x| larger(max, x));
+    }
+    rest.iter().fold(max, |max, &x| larger(max, x))
+}
+
+/// Lanes to one number: lane i takes lane i + 8, then + 4, + 2, + 1.
+#[inline(always)]
+fn tree(mut lanes: [f32; LANES]) -> f32 {
+    for half in [8, 4, 2, 1] {
+        let (low, high) = lanes.split_at_mut(half);
+        low.iter_mut().zip(high).for_each(|(low, &mut high)| *low += high);
+    }
+    lanes[0]
+}
+
+/// Sum of a row by the row rule, without `canon`.
+#[inline(always)]
+pub(super) fn row_sum(row: &[f32]) -> f32 {
+    row_sum_of(row, row, |x, _| x)
+}
+
+/// Sum over a row of `f` of two rows' elements, by the row rule, without `canon`.
+#[inline(always)]
+pub(super) fn row_sum_of(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+    if a.len() <= BLOCK {
+        return block_sum(a, b, &f);
+    }
+    let mut sums = Sums::default();
+    for (a, b) in a.chunks(BLOCK).zip(b.chunks(BLOCK)) {
+        sums.push(1, block_sum(a, b, &f));
+    }
+    sums.end()
+}
+
+#[inline(always)]
+fn block_sum(a: &[f32], b: &[f32], f: &impl Fn(f32, f32) -> f32) -> f32 {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut lanes = [0.0f32; LANES];
+    for (a, b) in a.iter().zip(b) {
+        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += f(a, b);
+        }
+    }
+    for ((lane, &a), &b) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
+        *lane += f(a, b);
+    }
+    tree(lanes)
+}
+
+/// A row sum taken in parts, each but the last a multiple of [`LANES`], none across the end of a [`BLOCK`].
+#[derive(Default)]
+pub(super) struct RowSum {
+    lanes: [f32; LANES],
+    filled: usize,
+    sums: Sums,
+}
+
+impl RowSum {
+    /// A sum whose first elements are zeros, as many as a multiple of [`LANES`].
+    #[inline(always)]
+    pub(super) fn after(zeros: usize) -> Self {
+        let mut sum = Self { filled: zeros % BLOCK, ..Self::default() };
+        (0..zeros / BLOCK).for_each(|_| sum.sums.push(1, 0.0));
+        sum
+    }
+
+    /// Adds the next part.
+    #[inline(always)]
+    pub(super) fn add(&mut self, part: &[f32]) {
+        let (whole, rest) = part.as_chunks::<LANES>();
+        for chunk in whole {
+            self.lanes.iter_mut().zip(chunk).for_each(|(lane, &x)| *lane += x);
+        }
+        self.lanes.iter_mut().zip(rest).for_each(|(lane, &x)| *lane += x);
+        self.filled += part.len();
+        if self.filled == BLOCK {
+            self.sums.push(1, tree(std::mem::take(&mut self.lanes)));
+            self.filled = 0;
+        }
+    }
+
+    /// The sum, without `canon`.
+    #[inline(always)]
+    pub(super) fn end(mut self) -> f32 {
+        if self.filled > 0 {
+            self.sums.push(1, tree(self.lanes));
+        }
+        self.sums.end()
+    }
+}
+
+/// The row rule as a stream: level 0 takes elements, each next level the sums of full blocks of the one below.
+#[derive(Default)]
+struct Sums {
+    lanes: [[f32; LANES]; LEVELS],
+    filled: [usize; LEVELS],
+}
+
+/// Levels that 2^31 elements fill.
+const LEVELS: usize = 3;
+
+impl Sums {
+    #[inline(always)]
+    fn push(&mut self, level: usize, x: f32) {
+        let mut x = x;
+        for level in level..LEVELS {
+            let at = self.filled[level];
+            self.lanes[level][at % LANES] += x;
+            self.filled[level] += 1;
+            if at + 1 < BLOCK {
+                return;
+            }
+            x = tree(std::mem::take(&mut self.lanes[level]));
+            self.filled[level] = 0;
+        }
+    }
+
+    #[inline(always)]
+    fn end(mut self) -> f32 {
+        for level in 0..LEVELS - 1 {
+            if self.filled[level] > 0 {
+                let rest = tree(self.lanes[level]);
+                self.push(level + 1, rest);
+            }
+        }
+        tree(self.lanes[LEVELS - 1])
+    }
+}

@@ -1,0 +1,159 @@
+//! The steps of a plan: operations whose shapes, places and splits are settled, so that running one looks nothing up.
+//!
+//! *Invariant:* pieces of one step write disjoint elements, and a step reads nothing that it writes.
+
+use cairn_protocol::Seed;
+
+use super::attention::{Backward, Forward};
+use super::elementwise::Program;
+use super::index::Indexed;
+use super::isa::Level;
+use super::matmul::MatMul;
+use super::memory::{Buffer, Place, Shared};
+use super::moves::Move;
+use super::random::Draw;
+use super::reduce::Reduce;
+use super::rows::Rows;
+
+/// Work below this many simple operations is done by the calling thread: waking another costs more.
+const INLINE_BELOW: usize = 50_000;
+/// Least operations of a piece.
+const PIECE: usize = 25_000;
+/// Pieces for each thread, so that a thread that the system holds up delays the others little.
+const PIECES_PER_THREAD: usize = 4;
+
+/// What every piece of every step sees.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    /// Instruction set.
+    pub(super) level: Level,
+    /// First element of each region.
+    pub(super) regions: &'a [Shared],
+    /// One buffer for each thread.
+    pub(super) scratch: &'a [Buffer],
+    /// Seed of the run.
+    pub(super) seed: &'a Seed,
+    /// Step of the run.
+    pub(super) step: u64,
+}
+
+impl Context<'_> {
+    /// First element of the tensor at a place.
+    #[inline(always)]
+    pub(super) fn at(&self, place: Place) -> Shared {
+        // SAFETY: the plan's places lie inside their regions.
+        Shared::new(unsafe { self.regions[place.region as usize].at(place.offset) })
+    }
+}
+
+/// How the units of a step (elements, rows, tiles) are split among threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pieces {
+    /// Number of pieces.
+    pub(super) count: usize,
+    size: usize,
+    total: usize,
+}
+
+impl Pieces {
+    /// Splits `total` units, each of about `cost` simple operations, at multiples of `unit`.
+    pub(super) fn new(total: usize, unit: usize, cost: usize, threads: usize) -> Self {
+        let work = total.saturating_mul(cost);
+        if threads == 1 || work < INLINE_BELOW {
+            return Self { count: usize::from(total > 0), size: total, total };
+        }
+        let wanted = (threads * PIECES_PER_THREAD).min(work / PIECE).max(1);
+        let size = total.div_ceil(wanted).next_multiple_of(unit.max(1));
+        Self { count: total.div_ceil(size), size, total }
+    }
+
+    /// Units of a piece.
+    pub(super) fn range(&self, piece: usize) -> std::ops::Range<usize> {
+        (piece * self.size).min(self.total)..((piece + 1) * self.size).min(self.total)
+    }
+}
+
+/// A step of a plan.
+#[derive(Debug)]
+pub(super) struct Step {
+    /// What is done.
+    pub(super) work: Work,
+    /// How it is split.
+    pub(super) pieces: Pieces,
+}
+
+/// What a step does.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// Elementwise nodes.
+    Elementwise(Program),
+    /// A matrix product.
+    MatMul(MatMul),
+    /// Attention.
+    Forward(Forward),
+    /// Gradients of attention.
+    Backward(Backward),
+    /// An operation along the last axis, or rotary positions.
+    Rows(Rows),
+    /// A sum or a maximum.
+    Reduce(Reduce),
+    /// Elements moved.
+    Move(Move),
+    /// Elements chosen by integers.
+    Indexed(Indexed),
+    /// Random numbers.
+    Draw(Draw),
+}
+
+impl Step {
+    /// A step, split for a number of threads.
+    pub(super) fn new(work: Work, threads: usize, level: Level) -> Self {
+        let pieces = match &work {
+            Work::Elementwise(work) => work.pieces(threads),
+            Work::MatMul(work) => work.pieces(threads, level),
+            Work::Forward(work) => work.pieces(threads),
+            Work::Backward(work) => work.pieces(threads),
+            Work::Rows(work) => work.pieces(threads),
+            Work::Reduce(work) => work.pieces(threads),
+            Work::Move(work) => work.pieces(threads),
+            Work::Indexed(work) => work.pieces(threads),
+            Work::Draw(work) => work.pieces(threads),
+        };
+        Self { work, pieces }
+    }
+
+    /// Elements of scratch that a worker needs.
+    pub(super) fn scratch(&self) -> usize {
+        match &self.work {
+            Work::Elementwise(work) => work.scratch(),
+            Work::MatMul(work) => work.scratch(),
+            Work::Forward(work) => work.scratch(),
+            Work::Backward(work) => work.scratch(),
+            Work::Reduce(_) | Work::Rows(_) | Work::Move(_) | Work::Indexed(_) | Work::Draw(_) => 0,
+        }
+    }
+
+    /// Does a piece.
+    ///
+    /// # Safety
+    /// The context's regions are those that the plan was made for, its scratch has a buffer for this worker with the
+    /// room of [`Step::scratch`], every earlier step is done, and no other step runs.
+    pub(super) unsafe fn piece(&self, context: &Context<'_>, worker: usize, piece: usize) {
+        let range = self.pieces.range(piece);
+        let scratch = Shared::new(context.scratch[worker].start());
+        // SAFETY: owed by the caller; pieces have disjoint ranges.
+        unsafe {
+            match &self.work {
+                Work::Elementwise(work) => work.run(context, scratch, range.start, range.end),
+                Work::MatMul(work) => work.run(context, scratch, range),
+                Work::Forward(work) => work.run(context, scratch, range),
+                Work::Backward(work) => work.run(context, scratch, range),
+                Work::Rows(work) => work.run(context, range),
+                Work::Reduce(work) => work.run(context, range),
+                Work::Move(work) => work.run(context, range),
+                Work::Indexed(work) => work.run(context, range),
+                Work::Draw(work) => work.run(context, range),
+            }
+        }
+    }
+}
