@@ -1,10 +1,10 @@
 //! A peer that speaks the protocols and lies, against honest ones.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cairn_net::AskError;
-use cairn_net::limits::FAULTS_BEFORE_BAN;
+use cairn_net::limits::{FAULTS_BEFORE_BAN, GOSSIP_BURST, GOSSIP_PER_SECOND};
 use cairn_protocol::limits::{GOSSIP_BYTES_MAX, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX};
 use cairn_protocol::{Channel, EntryId, Request, Response, Wire, encode};
 use libp2p::futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
@@ -319,21 +319,34 @@ fn a_key(n: u8) -> libp2p::identity::Keypair {
 
 #[tokio::test]
 async fn a_flood_of_valid_records_is_cut_to_the_peers_rate() {
+    const FLOOD: u32 = 3_000;
     let mut b = Peer::start(config(2, &[TCP], &[])).await;
+    let address = b.address.clone();
+    let begun = Instant::now();
+    // All the while, what comes through is taken and counted.
+    let (marker, end) = (large(1), large(1));
+    let counting = tokio::spawn(async move {
+        let mut flooded = 0;
+        while b.gossip().await.1 != end {
+            flooded += 1;
+        }
+        flooded
+    });
     let mut a = hostile(10);
-    dial(&mut a, &b.address).await;
-    let marker = large(1);
-    for n in 0..3_000 {
-        publish(&mut a, Channel::Reports, encode(&idea(n))).await;
+    dial(&mut a, &address).await;
+    for n in 0..FLOOD {
+        publish(&mut a, Channel::Reports, encode(&idea(u64::from(n)))).await;
         if n % 50 == 0 {
             // Lets the swarm send.
             let _ = timeout(Duration::from_millis(1), a.select_next_some()).await;
         }
     }
     run(a);
-    let mut c = Peer::silent(config(3, &[], &[&b.address]));
+    let mut c = Peer::silent(config(3, &[], &[&address]));
     c.connected(key(2)).await;
-    c.handle.publish(marker.clone()).await;
+    c.handle.publish(marker).await;
     // The honest record comes through; of the flood, the burst and what the time allowed.
-    b.until(|event| matches!(event, cairn_net::Event::Gossip { gossip, .. } if gossip == marker).then_some(())).await;
+    let flooded: u32 = counting.await.unwrap();
+    let seconds = u32::try_from(begun.elapsed().as_secs()).unwrap() + 1;
+    assert!(flooded <= GOSSIP_BURST + GOSSIP_PER_SECOND * seconds, "{flooded} records in {seconds} s");
 }
