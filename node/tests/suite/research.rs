@@ -10,6 +10,7 @@ HEADS = 4            # one of 1, 2, 4, 8
 BATCH = 32           # 8..128 log step 8
 LR = 1e-2            # 1e-3..1e-1 log
 WARMUP = 0.0         # 0..0.3
+BETA2 = 0.99         # 0.9..0.999
 BETAS = (0.9, 0.99)  # the usual ones
 DECAY = 0.1          # 0..0.3
 INIT = 0.08          # 0.01..0.5 log
@@ -113,6 +114,7 @@ fn hints_bound_what_is_proposed() {
         assert!((1e-3..=1e-1).contains(&number("LR")), "{}", what.summary);
         assert!((8.0..=48.0).contains(&number("WIDTH")) && number("WIDTH") % 8.0 == 0.0, "{}", what.summary);
         assert!((0.0..=0.3).contains(&number("WARMUP")), "{}", what.summary);
+        assert!((0.9..=0.999).contains(&number("BETA2")), "{}", what.summary);
         assert!([1.0, 2.0, 4.0, 8.0].contains(&number("HEADS")), "{}", what.summary);
         assert!(number("BETAS[1]") < 1.0 && number("BETAS[0]") < 1.0, "{}", what.summary);
         run(&mut search, &what);
