@@ -236,6 +236,10 @@ struct Driver {
     explorer: Option<Explorer>,
     /// A head that the explorer has no place for yet.
     head: Option<(Head, Goal)>,
+    /// What the explorer aims at.
+    goal: Goal,
+    /// What the claim under way is expected to reach.
+    expected: Option<Claim>,
     /// The best change that waits for the present claim to end.
     candidate: Option<Candidate>,
     inbox: mpsc::Receiver<Message>,
@@ -270,7 +274,10 @@ impl Driver {
         let Memory { chain, claim, batch, .. } = memory;
         let machine = Machine::new(chain, config.author.clone(), claim, batch, missing, clock.now_ms());
         let peers = Follower::new(handle, config.track);
+        let goal = Goal { record: machine.chain().record(), margin: machine.chain().track().margin };
         Ok(Self {
+            goal,
+            expected: None,
             told_height: machine.chain().height(),
             config,
             store,
@@ -380,7 +387,13 @@ impl Driver {
         self.peers.tick(height);
         self.send_head();
         self.step(Input::Tick)?;
-        self.claim()
+        self.claim()?;
+        let goal = self.goal_now();
+        if goal != self.goal && self.head.is_none() {
+            self.goal = goal;
+            self.order(Order::Aim(goal));
+        }
+        Ok(())
     }
 
     /// Claims the change that waits, when no other claim is under way and it still beats the record. While
@@ -390,18 +403,30 @@ impl Driver {
             return Ok(());
         }
         let Some(found) = self.candidate.take() else { return Ok(()) };
-        let (chain, claim) = (self.machine.chain(), Claim { metric: found.metric, test: found.test });
-        let beats = |record: &Claim, claim: &Claim| settle::refused_unreplayed(chain.track(), record, claim).is_none();
-        if !beats(&chain.record(), &claim) {
+        let claim = Claim { metric: found.metric, test: found.test };
+        let (chain, queued) = (self.machine.chain(), self.goal_now().record);
+        let beats = |record: &Claim| settle::refused_unreplayed(chain.track(), record, &claim).is_none();
+        if !beats(&chain.record()) {
             return Ok(());
         }
-        let queued = chain.queue().iter().map(|queued| queued.claim);
-        let expected = queued.fold(chain.record(), |record, claim| if beats(&record, &claim) { claim } else { record });
-        if !beats(&expected, &claim) {
+        if !beats(&queued) {
             self.candidate = Some(found);
             return Ok(());
         }
+        self.expected = Some(claim);
         self.step(Input::Found { draft: found.draft, effort: found.effort })
+    }
+
+    /// The record that there will be when every claim that is known is settled as claimed.
+    fn goal_now(&self) -> Goal {
+        let chain = self.machine.chain();
+        let better = |record: Claim, claim: Claim| match settle::refused_unreplayed(chain.track(), &record, &claim) {
+            None => claim,
+            Some(_) => record,
+        };
+        let queued = chain.queue().iter().map(|queued| queued.claim).fold(chain.record(), better);
+        let own = self.expected.filter(|_| self.machine.claiming());
+        Goal { record: own.map_or(queued, |own| better(queued, own)), margin: chain.track().margin }
     }
 
     fn step(&mut self, input: Input) -> Result<(), DriverError> {
@@ -443,7 +468,12 @@ impl Driver {
             }
             Output::StopOfficial(proposal) => self.official.stop(proposal),
             Output::Head(commit) => self.new_head(commit)?,
-            Output::Event(event) => self.tell.tell(Told::Machine(event)),
+            Output::Event(event) => {
+                if let Event::Claimed { claim, .. } = &event {
+                    self.expected = Some(*claim);
+                }
+                self.tell.tell(Told::Machine(event));
+            }
         }
         Ok(())
     }
@@ -478,7 +508,8 @@ impl Driver {
         let draft = &body.body.draft;
         let head = Head { parent: Some(commit), source: draft.source.to_string(), graph: draft.graph };
         let chain = self.machine.chain();
-        self.head = Some((head, Goal { record: chain.record(), margin: chain.track().margin }));
+        self.goal = Goal { record: chain.record(), margin: chain.track().margin };
+        self.head = Some((head, self.goal));
         self.send_head();
         Ok(())
     }

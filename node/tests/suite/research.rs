@@ -241,6 +241,19 @@ fn a_win_is_run_again_with_a_fresh_seed_before_it_is_claimed_and_claimed_once() 
 }
 
 #[test]
+fn a_win_that_a_claim_under_way_will_beat_is_not_pursued() {
+    let mut search = started(2);
+    let first = search.propose().unwrap();
+    let id = graph(&first.source);
+    let win = Ended::Done { metric: BASE - 2 * MARGIN, test: BASE };
+    search.learn(&first, Some(id), win);
+    search.aim(goal(BASE - MARGIN / 2));
+    assert!(search.propose().unwrap().again, "still good enough");
+    search.aim(goal(BASE - 2 * MARGIN));
+    assert!(!search.propose().unwrap().again);
+}
+
+#[test]
 fn luck_and_a_worse_test_metric_are_not_claimed() {
     let lucky = Ended::Done { metric: BASE - 2 * MARGIN, test: BASE };
     let usual = Ended::Done { metric: BASE - MARGIN / 2, test: BASE };
