@@ -175,11 +175,12 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 struct Tell {
     events: mpsc::Sender<Told>,
     waiting: VecDeque<Told>,
+    peers: Option<usize>,
 }
 
 impl Tell {
     fn new(events: mpsc::Sender<Told>) -> Self {
-        Self { events, waiting: VecDeque::new() }
+        Self { events, waiting: VecDeque::new(), peers: None }
     }
 
     fn tell(&mut self, told: Told) {
@@ -188,6 +189,13 @@ impl Tell {
         }
         self.waiting.push_back(told);
         self.flush();
+    }
+
+    /// Tells how many peers are connected, where that changed.
+    fn peers(&mut self, connected: usize) {
+        if self.peers.replace(connected) != Some(connected) {
+            self.tell(Told::Peers(connected));
+        }
     }
 
     fn flush(&mut self) {
@@ -300,7 +308,7 @@ impl Driver {
     async fn run(mut self, mut heard: cairn_net::Events, stop: &mut watch::Receiver<bool>) -> Result<(), DriverError> {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        self.tell.tell(Told::Peers(self.peers.count()));
+        self.tell.peers(self.peers.count());
         let result = loop {
             let step = tokio::select! {
                 () = stopped(stop) => break Ok(()),
@@ -335,10 +343,10 @@ impl Driver {
             cairn_net::Event::Gossip { gossip, .. } => return self.step(Input::Gossip(gossip)),
             cairn_net::Event::Asked { request, reply, .. } => reply.send(self.answer(&request)),
             cairn_net::Event::Connected(peer) => {
-                self.tell.tell(Told::Peers(self.peers.count()));
+                self.tell.peers(self.peers.count());
                 self.peers.catch_up(peer, self.machine.chain().height());
             }
-            cairn_net::Event::Disconnected(_) => self.tell.tell(Told::Peers(self.peers.count())),
+            cairn_net::Event::Disconnected(_) => self.tell.peers(self.peers.count()),
             cairn_net::Event::Listening(address) => self.tell.tell(Told::Listening(address)),
         }
         Ok(())
@@ -451,7 +459,12 @@ impl Driver {
                 self.store.append(&[certified])?;
                 self.shown.forget_settled(self.machine.chain());
             }
-            Output::Persist(claim) => memory::persist(&mut self.store, track, claim.as_deref())?,
+            Output::Persist(claim) => {
+                memory::persist(&mut self.store, track, claim.as_deref())?;
+                if claim.is_none() {
+                    self.shown.forget_proposals();
+                }
+            }
             Output::Publish(gossip) => {
                 if !self.peers.publish(gossip) {
                     self.tell
