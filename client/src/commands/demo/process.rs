@@ -99,11 +99,6 @@ impl<'a> Processes<'a> {
         Ok((process, pid))
     }
 
-    /// How many processes of a role still speak.
-    pub(super) fn alive(&self, role: Role) -> usize {
-        self.all.iter().filter(|process| process.alive && process.role == role).count()
-    }
-
     /// The last errors of a process.
     pub(super) fn errors(&self, process: usize) -> String {
         let Some(process) = self.all.get(process) else { return String::new() };
