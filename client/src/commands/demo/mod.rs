@@ -167,7 +167,8 @@ impl Show<'_> {
     }
 
     fn start(&mut self, name: String, role: Role, arguments: &[String]) -> anyhow::Result<()> {
-        let (_, pid) = self.processes.start(name.clone(), role, arguments)?;
+        self.stage.status(&name, "starts");
+        let pid = self.processes.start(name.clone(), role, arguments)?;
         self.context.ui.object(&json!({ "event": "started", "process": name, "pid": pid, "seconds": self.seconds() }));
         Ok(())
     }
