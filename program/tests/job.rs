@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use cairn_program::job::{
-    BackendChoice, Job, JobError, Message, Outcome, Report, Request, RunSummary, Task, TraceSummary, Work, child_main,
-    work,
+    Allowance, BackendChoice, Job, JobError, Message, Outcome, Report, Request, RunSummary, Task, TraceSummary, Work,
+    child_main, work,
 };
 use cairn_protocol::limits::SEGMENTS;
 use cairn_protocol::{BoundedVec, CommitId, GraphId, Hash32, Seed, Text, VerifierKey, inside_step};
@@ -39,6 +39,12 @@ fn behave(request: &Request, report: &mut Report<'_>) -> io::Result<()> {
         "honest" => {
             report(traced(10))?;
             report(Message::Step { seed: 0, step: 10, loss_bits: 0 })?;
+            report(ran(0, SEGMENTS))?;
+            report(ran(1, SEGMENTS))
+        }
+        "tells its niceness" => {
+            let Message::Traced(summary) = traced(10) else { return Ok(()) };
+            report(Message::Traced(TraceSummary { fuel: niceness(), ..summary }))?;
             report(ran(0, SEGMENTS))?;
             report(ran(1, SEGMENTS))
         }
@@ -222,12 +228,32 @@ fn run(source: &str, deadline: Duration, cpu_seconds: u64) -> Result<Result<Outc
     Ok(job.finish(&mut |_| true))
 }
 
+#[cfg(unix)]
+fn niceness() -> u64 {
+    rustix::process::getpriority_process(None).map_or(0, |niceness| u64::try_from(niceness).unwrap_or(0))
+}
+
+#[cfg(not(unix))]
+fn niceness() -> u64 {
+    0
+}
+
 fn parent() -> Result<(), Box<dyn Error>> {
     match run("honest", LONG, 30)?? {
         Outcome::Done { runs, traced, .. } => assert_eq!((runs.len(), traced.steps), (2, 20)),
         other => panic!("an honest job: {other:?}"),
     }
     if cfg!(target_os = "linux") {
+        let niceness = |gives_way| -> Result<u64, Box<dyn Error>> {
+            let allowance = Allowance { gives_way, ..Allowance::of(1000, 2, 1) };
+            let job = Job::start(&std::env::current_exe()?, request("tells its niceness"), allowance)?;
+            match job.finish(&mut |_| true)? {
+                Outcome::Done { traced, .. } => Ok(traced.fuel),
+                other => Err(format!("{other:?}").into()),
+            }
+        };
+        assert_eq!(niceness(false)?, self::niceness(), "a job has the priority of its parent");
+        assert!(niceness(true)? >= 10, "a job gives way");
         let started = Instant::now();
         let bomb = run("memory bomb", LONG, 30)?;
         assert!(matches!(bomb, Err(JobError::Memory)), "memory bomb: {bomb:?}");

@@ -60,7 +60,7 @@ pub fn refused_unreplayed(track: &Track, record: &Claim, claim: &Claim) -> Optio
 }
 
 /// Every item of a commit to `track`, in ascending order.
-pub fn items(track: &Track) -> impl Iterator<Item = Item> {
+pub fn items(track: &Track) -> impl Iterator<Item = Item> + use<> {
     let (seeds, segments) = (track.seeds, track.segments);
     (0..seeds)
         .flat_map(move |seed| (0..segments).map(move |segment| Item::Segment { seed, segment }))

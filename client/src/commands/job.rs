@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use cairn_program::job::{Message, child_main};
-use cairn_protocol::Text;
+use cairn_program::job::{child_main, work};
 
 pub(crate) fn run(memory_bytes: u64, cpu_seconds: u64) -> ExitCode {
-    child_main(memory_bytes, cpu_seconds, &mut |_, report| report(Message::Failed(Text::truncated("not yet"))))
+    child_main(memory_bytes, cpu_seconds, &mut work)
 }

@@ -34,6 +34,7 @@ struct Verdict {
 enum News {
     Segment { seed: usize, segment: u16, leaf: Hash32 },
     Step { seed: usize, step: u64 },
+    Leaked { seed: usize, window: u64, cut: u32 },
     Total(u64),
     Over { seed: usize, result: Result<Outcome, JobError> },
 }
@@ -158,6 +159,8 @@ fn one(
     let file = format!("commit {}", commit.id().short());
     let program = Program { file, source: commit.body.draft.source.to_string() };
     let task = jobs::task(rules, &program, None).map_err(failed)?;
+    let mut audit = Hash32::default();
+    getrandom::fill(&mut audit.0).map_err(|e| JobError::Failed(format!("no randomness: {e}")))?;
     let claimed = commit.body.runs.get(place).map(|run| run.leaves.clone()).unwrap_or_default();
     let work = Work::Replay {
         seeds: vec![seed].try_into().map_err(|e| JobError::Failed(format!("{e}")))?,
@@ -165,6 +168,7 @@ fn one(
         // Nothing is signed here, so nobody's proof steps are needed.
         prover: VerifierKey::default(),
         commit: commit.id(),
+        audit,
         backend: backend.clone(),
     };
     jobs::raw(context, task, work, &mut |message| {
@@ -172,6 +176,7 @@ fn one(
             Message::Traced(traced) => News::Total(traced.steps),
             Message::Segment { segment, leaf, .. } => News::Segment { seed: place, segment: *segment, leaf: *leaf },
             Message::Step { step, .. } => News::Step { seed: place, step: *step },
+            Message::Leaked { window, cut, .. } => News::Leaked { seed: place, window: *window, cut: *cut },
             _ => return true,
         };
         // Nobody listens any more once the claim is refuted.
@@ -213,6 +218,13 @@ fn compare(
                     return Ok(verdict);
                 }
                 progress.set(done.iter().sum(), || format!("steps, {} segments agree", verdict.segments));
+            }
+            News::Leaked { seed, window, cut } => {
+                verdict.refuted = Some(format!(
+                    "seed {seed}: the model's outputs up to position {cut} of validation window {window} depend on what \
+                     follows or on other rows"
+                ));
+                return Ok(verdict);
             }
             News::Over { seed, result } => {
                 left -= 1;

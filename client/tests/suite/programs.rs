@@ -4,11 +4,9 @@ use serde_json::Value;
 
 use crate::support::{Home, has};
 
-/// Operations of the runs here: a second at most, also in a debug build.
-const BUDGET: &str = "800M";
-
 fn run(home: &Home, more: &[&str]) -> Value {
-    home.json(&[&["run", "baseline", "--track", "names", "--budget", BUDGET][..], more].concat())
+    let track = home.small_track();
+    home.json(&[&["run", "baseline", "--track", track.to_str().unwrap()][..], more].concat())
 }
 
 #[test]
@@ -112,4 +110,32 @@ fn a_missing_file_is_named() {
     let home = Home::new();
     let ran = home.run(&["run", "no-such.py", "--track", "names"]);
     assert!(ran.code == 1 && ran.err.contains("cannot read no-such.py"), "{}", ran.all());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_interrupted_run_ends_at_once_with_130_and_takes_its_job_along() {
+    use std::process::Stdio;
+    use std::time::{Duration, Instant};
+
+    let home = Home::new();
+    // Hours of work.
+    let arguments = ["run", "baseline", "--track", "names", "--budget", "900T", "--threads", "1", "--json"];
+    let mut child = home.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let tasks = format!("/proc/{0}/task/{0}/children", child.id());
+    let started = Instant::now();
+    let job = loop {
+        let children = std::fs::read_to_string(&tasks).unwrap();
+        if let Some(job) = children.split_whitespace().next() {
+            break job.to_string();
+        }
+        assert!(started.elapsed() < Duration::from_secs(30), "no job was started");
+        std::thread::yield_now();
+    };
+    let asked = Instant::now();
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert!(!std::path::Path::new("/proc").join(job).exists(), "the job is left behind");
 }

@@ -1,8 +1,8 @@
 //! A home with a chain: board, log, show, diff, replay. The commits in it were really run, or forged in one place.
 
 use cairn_protocol::{
-    AuthorSecret, Certificate, CertifiedEntry, ChainState, Commit, CommitId, Domain, Draft, EntryKind, GraphId, Hash32,
-    Proposal, Record, Researcher, Run, SeatSignature, Signed, Text, Ticket, Track, VerifierSecret, Vote, commitment,
+    AuthorSecret, Certificate, CertifiedEntry, ChainState, Commit, CommitId, Draft, EntryKind, GraphId, Hash32,
+    Proposal, Researcher, Run, SeatSignature, Signed, Text, Ticket, Track, VerifierSecret, Vote, commitment,
     official_seeds,
 };
 use cairn_store::Store;
@@ -92,7 +92,7 @@ impl World {
     fn append(&mut self, kind: EntryKind) {
         let entry = self.chain.next(kind);
         let vote = Vote::sign(&entry, &self.verifier);
-        assert!(self.verifier.public().verify(Domain::Vote, &entry.track, &entry.id().0, &vote.signature).is_ok());
+        vote.verify().unwrap();
         let votes = vec![SeatSignature { seat: 0, signature: vote.signature }].try_into().unwrap();
         let certified = CertifiedEntry { entry, certificate: Certificate { votes } };
         self.chain.apply(&certified).unwrap();

@@ -14,6 +14,7 @@ mod elementwise;
 mod gemm;
 mod index;
 mod isa;
+mod lanes;
 mod matmul;
 mod memory;
 mod moves;

@@ -59,8 +59,16 @@ impl Kernel for Elements<'_> {
     fn run(self) {
         let Self { stream, step, first, .. } = self;
         match self.kind {
-            Random::Uniform => self.to.iter_mut().zip(first..).for_each(|(to, i)| *to = stream.uniform(step, i)),
-            Random::Normal => self.to.iter_mut().zip(first..).for_each(|(to, i)| *to = stream.normal(step, i)),
+            Random::Uniform => {
+                for (to, i) in self.to.iter_mut().zip(first..) {
+                    *to = stream.uniform(step, i);
+                }
+            }
+            Random::Normal => {
+                for (to, i) in self.to.iter_mut().zip(first..) {
+                    *to = stream.normal(step, i);
+                }
+            }
         }
     }
 }

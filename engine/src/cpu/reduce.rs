@@ -8,11 +8,10 @@ use std::ops::Range;
 use crate::number::canon;
 
 use super::isa::Kernel;
+use super::lanes::{LANES, load};
 use super::memory::{Place, Shared};
 use super::step::{Context, Pieces};
 
-/// Lanes of a row sum.
-pub(super) const LANES: usize = 16;
 /// Elements of a block of a row sum.
 pub(super) const BLOCK: usize = 4096;
 /// Elements of a chunk of a column sum.
@@ -176,7 +175,9 @@ impl Units<'_> {
                 }
                 Kind::RowSum => {
                     let mut sums = Sums::default();
-                    (0..len).for_each(|i| sums.push(0, element(i)));
+                    for i in 0..len {
+                        sums.push(0, element(i));
+                    }
                     self.to.write(unit, 1)[0] = canon(sums.end());
                 }
                 Kind::ColumnSum => {
@@ -217,7 +218,9 @@ impl Units<'_> {
             if reduce.kind == Kind::Max {
                 to.copy_from_slice(row(0));
                 for i in 1..len {
-                    to.iter_mut().zip(row(i)).for_each(|(max, &x)| *max = larger(*max, x));
+                    for (max, &x) in to.iter_mut().zip(row(i)) {
+                        *max = larger(*max, x);
+                    }
                 }
                 return;
             }
@@ -226,14 +229,22 @@ impl Units<'_> {
                 let mut sum = [0.0f32; STRIPE];
                 for i in chunk..len.min(chunk + CHUNK) {
                     if width == STRIPE {
-                        sum.iter_mut().zip(&row(i)[..STRIPE]).for_each(|(sum, &x)| *sum += x);
+                        for (sum, &x) in sum.iter_mut().zip(&row(i)[..STRIPE]) {
+                            *sum += x;
+                        }
                     } else {
-                        sum.iter_mut().zip(row(i)).for_each(|(sum, &x)| *sum += x);
+                        for (sum, &x) in sum.iter_mut().zip(row(i)) {
+                            *sum += x;
+                        }
                     }
                 }
-                total.iter_mut().zip(&sum).for_each(|(total, &sum)| *total += sum);
+                for (total, &sum) in total.iter_mut().zip(&sum) {
+                    *total += sum;
+                }
             }
-            to.iter_mut().zip(&total).for_each(|(to, &total)| *to = canon(total));
+            for (to, &total) in to.iter_mut().zip(&total) {
+                *to = canon(total);
+            }
         }
     }
 }
@@ -247,16 +258,20 @@ pub(super) fn larger(a: f32, b: f32) -> f32 {
 /// Maximum of a row: exact, so in any order.
 #[inline(always)]
 pub(super) fn row_max(row: &[f32]) -> f32 {
-    let (whole, rest) = row.as_chunks::<LANES>();
-    let mut max = f32::NEG_INFINITY;
-    if let Some(first) = whole.first() {
-        let mut lanes = *first;
-        for chunk in whole {
-            lanes.iter_mut().zip(chunk).for_each(|(max, &x)| *max = larger(*max, x));
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for first in (0..row.len()).step_by(LANES) {
+        let group = load(row, first, f32::NEG_INFINITY);
+        for (max, &x) in lanes.iter_mut().zip(&group) {
+            *max = larger(*max, x);
         }
-        max = lanes.iter().fold(max, |max, &x| larger(max, x));
     }
-    rest.iter().fold(max, |max, &x| larger(max, x))
+    for half in [8, 4, 2, 1] {
+        let (low, high) = lanes.split_at_mut(half);
+        for (low, &mut high) in low.iter_mut().zip(high) {
+            *low = larger(*low, high);
+        }
+    }
+    lanes[0]
 }
 
 /// Lanes to one number: lane i takes lane i + 8, then + 4, + 2, + 1.
@@ -264,7 +279,9 @@ pub(super) fn row_max(row: &[f32]) -> f32 {
 fn tree(mut lanes: [f32; LANES]) -> f32 {
     for half in [8, 4, 2, 1] {
         let (low, high) = lanes.split_at_mut(half);
-        low.iter_mut().zip(high).for_each(|(low, &mut high)| *low += high);
+        for (low, &mut high) in low.iter_mut().zip(high) {
+            *low += high;
+        }
     }
     lanes[0]
 }
@@ -290,15 +307,20 @@ pub(super) fn row_sum_of(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f
 
 #[inline(always)]
 fn block_sum(a: &[f32], b: &[f32], f: &impl Fn(f32, f32) -> f32) -> f32 {
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     let mut lanes = [0.0f32; LANES];
-    for (a, b) in a.iter().zip(b) {
-        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += f(a, b);
+    for first in (0..a.len()).step_by(LANES) {
+        let (left, right) = (load(a, first, 0.0), load(b, first, 0.0));
+        let mut group = [0.0f32; LANES];
+        for lane in 0..LANES {
+            group[lane] = f(left[lane], right[lane]);
         }
-    }
-    for ((lane, &a), &b) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
-        *lane += f(a, b);
+        // Padding adds +0, as the rule says, whatever `f` makes of it.
+        if first + LANES > a.len() {
+            group[a.len() - first..].fill(0.0);
+        }
+        for (lane, &x) in lanes.iter_mut().zip(&group) {
+            *lane += x;
+        }
     }
     tree(lanes)
 }
@@ -316,7 +338,9 @@ impl RowSum {
     #[inline(always)]
     pub(super) fn after(zeros: usize) -> Self {
         let mut sum = Self { filled: zeros % BLOCK, ..Self::default() };
-        (0..zeros / BLOCK).for_each(|_| sum.sums.push(1, 0.0));
+        for _ in 0..zeros / BLOCK {
+            sum.sums.push(1, 0.0);
+        }
         sum
     }
 
@@ -325,9 +349,13 @@ impl RowSum {
     pub(super) fn add(&mut self, part: &[f32]) {
         let (whole, rest) = part.as_chunks::<LANES>();
         for chunk in whole {
-            self.lanes.iter_mut().zip(chunk).for_each(|(lane, &x)| *lane += x);
+            for (lane, &x) in self.lanes.iter_mut().zip(chunk) {
+                *lane += x;
+            }
         }
-        self.lanes.iter_mut().zip(rest).for_each(|(lane, &x)| *lane += x);
+        for (lane, &x) in self.lanes.iter_mut().zip(rest) {
+            *lane += x;
+        }
         self.filled += part.len();
         if self.filled == BLOCK {
             self.sums.push(1, tree(std::mem::take(&mut self.lanes)));

@@ -9,6 +9,7 @@ use crate::number::{canon, from_foreign, inverse_count};
 use crate::reference::unary;
 
 use super::isa::Kernel;
+use super::lanes::{lanes, update};
 use super::memory::{Place, Shared};
 use super::reduce::{RowSum, row_max, row_sum, row_sum_of};
 use super::step::{Context, Pieces};
@@ -66,7 +67,9 @@ impl Rows {
     /// As for `Step::piece`.
     pub(super) unsafe fn run(&self, context: &Context<'_>, rows: Range<usize>) {
         let mut from = [context.at(self.to); 3];
-        from.iter_mut().zip(&self.from).for_each(|(from, &place)| *from = context.at(place));
+        for (from, &place) in from.iter_mut().zip(&self.from) {
+            *from = context.at(place);
+        }
         context.level.run(Run { work: self, from, to: context.at(self.to), rows });
     }
 }
@@ -83,39 +86,48 @@ impl Kernel for Run<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let Self { work, from: [a, b, c], to, rows } = self;
-        let n = work.width;
-        // SAFETY: `Rows::run` was promised the tensors; a row of the result is its piece's own.
-        unsafe {
-            let (x, y) = (|i: usize| a.read(i * n, n), |i: usize| b.read(i * n, n));
-            let out = |i: usize| to.write(i * n, n);
-            let id = |i: usize| usize::try_from(b.read_int(i, 1)[0]).ok().filter(|&id| id < n);
-            let op = match &work.kind {
-                Kind::Row(op) => *op,
-                Kind::Rope { positions, inverse, cosines, sines } => {
-                    let half = n / 2;
-                    return rows.for_each(|i| {
-                        let at = i % positions * half;
-                        turn(out(i), x(i), &cosines[at..at + half], &sines[at..at + half], *inverse);
-                    });
-                }
-            };
-            match op {
-                RowOp::Softmax => rows.for_each(|i| softmax(out(i), x(i))),
-                RowOp::SoftmaxGrad => rows.for_each(|i| softmax_grad(out(i), x(i), y(i))),
-                RowOp::LogSoftmax => rows.for_each(|i| log_softmax(out(i), x(i))),
-                RowOp::LogSoftmaxGrad => rows.for_each(|i| log_softmax_grad(out(i), x(i), y(i))),
-                RowOp::RmsNorm(eps) => rows.for_each(|i| rms_norm(out(i), x(i), eps)),
-                RowOp::RmsNormGrad(eps) => rows.for_each(|i| rms_norm_grad(out(i), x(i), y(i), eps)),
-                RowOp::LayerNorm(eps) => rows.for_each(|i| layer_norm(out(i), x(i), eps)),
-                RowOp::LayerNormGrad(eps) => rows.for_each(|i| layer_norm_grad(out(i), x(i), y(i), eps)),
-                RowOp::CrossEntropy => rows.for_each(|i| to.write(i, 1)[0] = cross_entropy(x(i), id(i))),
-                RowOp::CrossEntropyGrad => {
-                    rows.for_each(|i| cross_entropy_grad(out(i), x(i), id(i), c.read(i, 1)[0]));
-                }
+        for i in self.rows.clone() {
+            // SAFETY: `Rows::run` was promised the tensors; a row of the result is its piece's own.
+            unsafe { self.row(i) };
+        }
+    }
+}
+
+impl Run<'_> {
+    #[inline(always)]
+    unsafe fn row(&self, i: usize) {
+        let n = self.work.width;
+        let [a, b, c] = self.from;
+        // SAFETY: owed by the caller.
+        let (x, out) = unsafe { (a.read(i * n, n), |len: usize| self.to.write(i * len, len)) };
+        // SAFETY: those operations that call these have such operands.
+        let (y, id) = unsafe { (|| b.read(i * n, n), || named(b.read_int(i, 1)[0], n)) };
+        match &self.work.kind {
+            Kind::Row(RowOp::Softmax) => softmax(out(n), x),
+            Kind::Row(RowOp::SoftmaxGrad) => softmax_grad(out(n), x, y()),
+            Kind::Row(RowOp::LogSoftmax) => log_softmax(out(n), x),
+            Kind::Row(RowOp::LogSoftmaxGrad) => log_softmax_grad(out(n), x, y()),
+            Kind::Row(RowOp::RmsNorm(eps)) => rms_norm(out(n), x, *eps),
+            Kind::Row(RowOp::RmsNormGrad(eps)) => rms_norm_grad(out(n), x, y(), *eps),
+            Kind::Row(RowOp::LayerNorm(eps)) => layer_norm(out(n), x, *eps),
+            Kind::Row(RowOp::LayerNormGrad(eps)) => layer_norm_grad(out(n), x, y(), *eps),
+            Kind::Row(RowOp::CrossEntropy) => out(1)[0] = cross_entropy(x, id()),
+            Kind::Row(RowOp::CrossEntropyGrad) => {
+                // SAFETY: the third operand has a weight for each row.
+                cross_entropy_grad(out(n), x, id(), unsafe { c.read(i, 1)[0] });
+            }
+            Kind::Rope { positions, inverse, cosines, sines } => {
+                let (at, half) = (i % positions * (n / 2), n / 2);
+                turn(out(n), x, &cosines[at..at + half], &sines[at..at + half], *inverse);
             }
         }
     }
+}
+
+/// The class that an id names, if it is one of `n`.
+#[inline(always)]
+fn named(id: i32, n: usize) -> Option<usize> {
+    usize::try_from(id).ok().filter(|&id| id < n)
 }
 
 /// Elements whose exponentials are held at once.
@@ -137,41 +149,33 @@ fn exp_sum(x: &[f32], max: f32) -> f32 {
 /// e^(x - max).
 #[inline(always)]
 fn exponentials(to: &mut [f32], x: &[f32], max: f32) {
-    for (to, &x) in to.iter_mut().zip(x) {
-        *to = unary(Unary::Exp, canon(x - max));
-    }
+    lanes!(to, [x in x] => unary(Unary::Exp, canon(x - max)));
 }
 
 #[inline(always)]
 fn softmax(to: &mut [f32], x: &[f32]) {
     exponentials(to, x, row_max(x));
     let scale = unary(Unary::Recip, canon(row_sum(to)));
-    to.iter_mut().for_each(|y| *y = canon(*y * scale));
+    update!(to, [y] => canon(y * scale));
 }
 
 #[inline(always)]
 fn softmax_grad(to: &mut [f32], y: &[f32], dy: &[f32]) {
     let sum = canon(row_sum_of(dy, y, |dy, y| canon(dy * y)));
-    for ((to, &y), &dy) in to.iter_mut().zip(y).zip(dy) {
-        *to = canon(y * canon(dy - sum));
-    }
+    lanes!(to, [y in y, dy in dy] => canon(y * canon(dy - sum)));
 }
 
 #[inline(always)]
 fn log_softmax(to: &mut [f32], x: &[f32]) {
     let max = row_max(x);
     let log = unary(Unary::Log, exp_sum(x, max));
-    for (to, &x) in to.iter_mut().zip(x) {
-        *to = canon(canon(x - max) - log);
-    }
+    lanes!(to, [x in x] => canon(canon(x - max) - log));
 }
 
 #[inline(always)]
 fn log_softmax_grad(to: &mut [f32], y: &[f32], dy: &[f32]) {
     let sum = canon(row_sum(dy));
-    for ((to, &y), &dy) in to.iter_mut().zip(y).zip(dy) {
-        *to = canon(dy - canon(unary(Unary::Exp, y) * sum));
-    }
+    lanes!(to, [y in y, dy in dy] => canon(dy - canon(unary(Unary::Exp, y) * sum)));
 }
 
 /// f32(1/n) of a row's length.
@@ -190,18 +194,14 @@ fn rms_scale(x: &[f32], eps: u32) -> f32 {
 #[inline(always)]
 fn rms_norm(to: &mut [f32], x: &[f32], eps: u32) {
     let scale = rms_scale(x, eps);
-    for (to, &x) in to.iter_mut().zip(x) {
-        *to = canon(x * scale);
-    }
+    lanes!(to, [x in x] => canon(x * scale));
 }
 
 #[inline(always)]
 fn rms_norm_grad(to: &mut [f32], x: &[f32], dy: &[f32], eps: u32) {
     let scale = rms_scale(x, eps);
     let mean = canon(canon(row_sum_of(x, dy, |x, dy| canon(dy * canon(x * scale)))) * inverse(x));
-    for ((to, &x), &dy) in to.iter_mut().zip(x).zip(dy) {
-        *to = canon(scale * canon(dy - canon(canon(x * scale) * mean)));
-    }
+    lanes!(to, [x in x, dy in dy] => canon(scale * canon(dy - canon(canon(x * scale) * mean))));
 }
 
 /// Mean, and 1 / sqrt(variance + eps).
@@ -219,9 +219,7 @@ fn moments(x: &[f32], eps: u32) -> (f32, f32) {
 #[inline(always)]
 fn layer_norm(to: &mut [f32], x: &[f32], eps: u32) {
     let (mean, scale) = moments(x, eps);
-    for (to, &x) in to.iter_mut().zip(x) {
-        *to = canon(canon(x - mean) * scale);
-    }
+    lanes!(to, [x in x] => canon(canon(x - mean) * scale));
 }
 
 #[inline(always)]
@@ -230,10 +228,10 @@ fn layer_norm_grad(to: &mut [f32], x: &[f32], dy: &[f32], eps: u32) {
     let dy_mean = canon(canon(row_sum(dy)) * inverse(x));
     let product = row_sum_of(x, dy, |x, dy| canon(dy * canon(canon(x - mean) * scale)));
     let product_mean = canon(canon(product) * inverse(x));
-    for ((to, &x), &dy) in to.iter_mut().zip(x).zip(dy) {
+    lanes!(to, [x in x, dy in dy] => {
         let y = canon(canon(x - mean) * scale);
-        *to = canon(scale * canon(canon(dy - dy_mean) - canon(y * product_mean)));
-    }
+        canon(scale * canon(canon(dy - dy_mean) - canon(y * product_mean)))
+    });
 }
 
 #[inline(always)]
@@ -252,13 +250,9 @@ fn cross_entropy_grad(to: &mut [f32], x: &[f32], id: Option<usize>, g: f32) {
     };
     exponentials(to, x, row_max(x));
     let scale = unary(Unary::Recip, canon(row_sum(to)));
-    for to in to.iter_mut() {
-        *to = canon(*to * scale);
-    }
+    update!(to, [y] => canon(y * scale));
     to[id] = canon(to[id] - 1.0);
-    for to in to.iter_mut() {
-        *to = canon(*to * g);
-    }
+    update!(to, [y] => canon(y * g));
 }
 
 #[inline(always)]

@@ -12,7 +12,7 @@ use cairn_protocol::{Hash32, Seed, hash};
 use super::RunError;
 use super::evaluate::Trained;
 use crate::backend::{Options, Tensor, prepare};
-use crate::data::{Dataset, Split};
+use crate::data::Split;
 
 /// An output that changed although nothing that it may depend on did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

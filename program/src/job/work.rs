@@ -8,7 +8,7 @@ use std::io::{self, Read};
 
 use cairn_engine::backend::{Isa, Kind, Options};
 use cairn_engine::data::Dataset;
-use cairn_engine::run::{Control, Finished, RunError, Watch, train};
+use cairn_engine::run::{Control, Finished, Leak, RunError, Watch, train};
 use cairn_protocol::limits::SEGMENTS;
 use cairn_protocol::{BoundedVec, CommitId, Hash32, Seed, Text, VerifierKey, inside_step};
 
@@ -33,17 +33,19 @@ pub fn work(request: &Request, report: &mut Report<'_>) -> io::Result<()> {
         Err(diagnostic) => return report(Message::Refused(refusal(&request.task, &diagnostic))),
     };
     report(Message::Traced(summary(&traced)))?;
-    let (seeds, backend, prover) = match &request.work {
+    let (seeds, backend, replay) = match &request.work {
         Work::Trace => return Ok(()),
         Work::Run { seeds, backend } => (seeds, backend, None),
-        Work::Replay { seeds, prover, commit, backend, .. } => (seeds, backend, Some((*prover, *commit))),
+        Work::Replay { seeds, prover, commit, audit, backend, .. } => {
+            (seeds, backend, Some(Replay { prover: *prover, commit: *commit, audit: *audit }))
+        }
     };
     let options = match options(backend) {
         Ok(options) => options,
         Err(why) => return report(Message::Failed(Text::truncated(&why))),
     };
     for (index, seed) in (0u8..).zip(seeds.iter()) {
-        let run = Run { seed: index, every: traced.steps.div_ceil(STEP_REPORTS).max(1), prover, report, broken: None };
+        let run = Run { seed: index, every: traced.steps.div_ceil(STEP_REPORTS).max(1), replay, report, broken: None };
         if !run.run(&traced, &data, seed, &options)? {
             break;
         }
@@ -119,13 +121,21 @@ fn options(choice: &BackendChoice) -> Result<Options, String> {
     Ok(Options { kind, threads: usize::from(choice.threads.max(1)), isa, fuse: choice.fuse })
 }
 
+/// Whose proofs to hash, of which commit, and the key of the audit.
+#[derive(Clone, Copy)]
+struct Replay {
+    prover: VerifierKey,
+    commit: CommitId,
+    audit: Hash32,
+}
+
 /// One run that reports as it goes.
 struct Run<'a, 'b> {
     seed: u8,
     /// Steps from one report to the next.
     every: u64,
-    /// Whose proofs to hash, of which commit: only when replaying.
-    prover: Option<(VerifierKey, CommitId)>,
+    /// What a replay does besides running.
+    replay: Option<Replay>,
     report: &'a mut Report<'b>,
     /// Why the last report could not be delivered.
     broken: Option<io::Error>,
@@ -140,7 +150,12 @@ impl Run<'_, '_> {
         }
         let seed = self.seed;
         let (message, goes_on) = match result {
-            Ok(finished) => (Message::Ran { seed, result: reached(finished) }, true),
+            Ok(finished) => {
+                if let Some(Leak { window, cut, .. }) = finished.leak {
+                    (self.report)(Message::Leaked { seed, window, cut })?;
+                }
+                (Message::Ran { seed, result: reached(finished) }, true)
+            }
             Err(RunError::Diverged { step, tensor }) => {
                 (Message::Diverged { seed, step, tensor: Text::truncated(&tensor) }, false)
             }
@@ -181,8 +196,12 @@ impl Watch for Run<'_, '_> {
     }
 
     fn inside(&mut self, segment: u16, steps_in_segment: u64) -> Option<u64> {
-        let (verifier, commit) = self.prover?;
-        Some(inside_step(verifier, commit, self.seed, segment, steps_in_segment))
+        let Replay { prover, commit, .. } = self.replay?;
+        Some(inside_step(prover, commit, self.seed, segment, steps_in_segment))
+    }
+
+    fn audit(&mut self) -> Option<Hash32> {
+        self.replay.map(|replay| replay.audit)
     }
 
     fn segment(&mut self, segment: u16, leaf: Hash32, inside: Option<Hash32>) -> Control {

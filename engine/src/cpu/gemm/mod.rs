@@ -164,8 +164,8 @@ pub(super) struct Product {
     pub(super) ends: bool,
 }
 
-/// Room for the packed rows of any product, in elements.
-pub(super) const STRIP: usize = TILE_ROWS * STRIDE;
+/// Room for the packed rows, and the tile's sums, of any product, in elements.
+pub(super) const STRIP: usize = TILE_ROWS * (STRIDE + TILE_COLUMNS);
 
 /// Room for the packed operands of products of at most this size, in elements.
 pub(super) fn scratch(n: usize, k: usize) -> usize {
@@ -260,13 +260,14 @@ impl<T: Tile> Blocks<T> {
         let first = p == 0 && !product.continues;
         let last = p + depth == product.k && product.ends;
         let by_rows = product.a.column == 1;
-        let mut sums = [0.0f32; TILE_ROWS * TILE_COLUMNS];
         for panel in (0..width).step_by(T::COLUMNS) {
             let columns = T::COLUMNS.min(width - panel);
             // SAFETY: the panel starts inside the block, and rows and columns of the result are below m and n.
             unsafe {
                 let packed = block.at(panel * block_depth);
-                self.tile.compute(rows, columns, by_rows, depth, strip.at(0), packed, &mut sums);
+                let sums = strip.at(TILE_ROWS * STRIDE);
+                self.tile.compute(rows, columns, by_rows, depth, strip.at(0), packed, sums);
+                let sums = std::slice::from_raw_parts(sums, TILE_ROWS * TILE_COLUMNS);
                 for r in 0..rows {
                     let c = product.c.write((i + r) * product.c_row + j + panel, columns);
                     let sums = &sums[r * T::COLUMNS..][..T::COLUMNS];
@@ -285,10 +286,26 @@ impl<T: Tile> Blocks<T> {
 #[inline(always)]
 fn add(c: &mut [f32], sums: &[f32], first: bool, last: bool) {
     match (first, last) {
-        (true, true) => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c = canon(sum)),
-        (true, false) => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c = sum),
-        (false, true) => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c = canon(*c + sum)),
-        (false, false) => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c += sum),
+        (true, true) => {
+            for (c, &sum) in c.iter_mut().zip(sums) {
+                *c = canon(sum);
+            }
+        }
+        (true, false) => {
+            for (c, &sum) in c.iter_mut().zip(sums) {
+                *c = sum;
+            }
+        }
+        (false, true) => {
+            for (c, &sum) in c.iter_mut().zip(sums) {
+                *c = canon(*c + sum);
+            }
+        }
+        (false, false) => {
+            for (c, &sum) in c.iter_mut().zip(sums) {
+                *c += sum;
+            }
+        }
     }
 }
 

@@ -53,7 +53,9 @@ pub(super) unsafe fn columns<T: Tile>(b: Matrix, depth: usize, width: usize, blo
                     panel.fill(0.0);
                 }
                 transposed::<T>(b, depth, columns, panel);
-                panel.iter_mut().for_each(|x| *x = round12(*x));
+                for x in panel.iter_mut() {
+                    *x = round12(*x);
+                }
             }
         }
     }
@@ -137,5 +139,7 @@ pub(in super::super) unsafe fn transpose4(from: [*const f32; 4], to: *mut f32, s
 
 #[inline(always)]
 fn round(to: &mut [f32], from: &[f32]) {
-    to.iter_mut().zip(from).for_each(|(to, &x)| *to = round12(x));
+    for (to, &x) in to.iter_mut().zip(from) {
+        *to = round12(x);
+    }
 }

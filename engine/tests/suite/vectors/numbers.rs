@@ -1,5 +1,6 @@
 //! Numbers, elementwise operations, random streams.
 
+use std::f32::consts;
 use std::fmt::Write as _;
 
 use cairn_engine::backend::Tensor;
@@ -24,8 +25,8 @@ pub(super) fn numbers() -> String {
     let random: Vec<u32> = (0..500).map(|_| source.bits()).collect();
     let all = [edges(), random].concat();
     let mut text = String::new();
-    let rules: [(&str, fn(f32) -> f32); 3] =
-        [("foreign", from_foreign), ("canon", canon), ("round12", |x| round12(canon(x)))];
+    type Rule = (&'static str, fn(f32) -> f32);
+    let rules: [Rule; 3] = [("foreign", from_foreign), ("canon", canon), ("round12", |x| round12(canon(x)))];
     for (name, rule) in rules {
         let bits: Vec<u32> =
             all.iter().copied().filter(|&b| name == "foreign" || !f32::from_bits(b).is_nan()).collect();
@@ -50,17 +51,17 @@ fn directed() -> Vec<f32> {
         3.0,
         4.0,
         0.346_573_6,
-        0.693_147_2,
-        0.707_106_77,
-        0.785_398_2,
+        consts::LN_2,
+        consts::FRAC_1_SQRT_2,
+        consts::FRAC_PI_4,
         0.9,
-        0.899_999_98,
-        1.570_796_4,
-        3.141_592_7,
-        6.283_185_5,
+        f32::from_bits(0x3f66_6665),
+        consts::FRAC_PI_2,
+        consts::PI,
+        consts::TAU,
         0.999_999_94,
         1.000_000_1,
-        1.414_213_5,
+        consts::SQRT_2,
         41.588_83,
         41.59,
         43.0,
