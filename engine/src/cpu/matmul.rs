@@ -7,6 +7,11 @@ use super::isa::Level;
 use super::memory::{Place, Shared};
 use super::step::{Context, Pieces};
 
+/// Products with fewer rows or columns are narrow.
+const NARROW: usize = 192;
+/// Least operations of a part.
+const PART: usize = 100_000;
+
 /// c [batch, m, n] = a [batch, m, k] · b [batch, k, n], either operand stored transposed.
 #[derive(Debug)]
 pub(super) struct MatMul {
@@ -30,14 +35,16 @@ pub(super) struct MatMul {
 
 impl MatMul {
     /// Settles how products are split. One thread takes each product whole; more share its rows or, when there are
-    /// more of those, its columns.
+    /// more of those, its columns. Each part packs the other operand again, so narrow products have fewer parts.
     pub(super) fn split(&mut self, threads: usize, level: Level) {
-        let wanted = (threads * 4).div_ceil(self.batch).min((2 * self.m * self.n * self.k) / 100_000).max(1);
+        let Self { batch, m, n, k, .. } = *self;
+        let each = if m.min(n) < NARROW { 2 } else { 4 };
+        let wanted = (threads * each).div_ceil(batch).min(2 * m * n * k / PART).max(1);
         let (rows, columns) = gemm::tile(level);
-        self.part = match (threads, self.m >= self.n) {
-            (1, _) => (self.m, self.n),
-            (_, true) => (self.m.div_ceil(wanted).next_multiple_of(rows), self.n),
-            (_, false) => (self.m, self.n.div_ceil(wanted).next_multiple_of(columns)),
+        self.part = match (threads, m >= n) {
+            (1, _) => (m, n),
+            (_, true) => (m.div_ceil(wanted).next_multiple_of(rows), n),
+            (_, false) => (m, n.div_ceil(wanted).next_multiple_of(columns)),
         };
     }
 

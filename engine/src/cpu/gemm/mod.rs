@@ -232,7 +232,7 @@ impl<T: Tile> Kernel for Blocks<T> {
                     };
                     for i in (0..m).step_by(T::ROWS) {
                         let rows = T::ROWS.min(m - i);
-                        pack::rows::<T>(a.from(i, p), rows, depth, strip);
+                        pack::rows::<T>(a.from(i, p), rows, m - i - rows, depth, strip);
                         self.strip(i, rows, p, depth, j, width, strip, block);
                     }
                 }
