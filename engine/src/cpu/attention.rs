@@ -18,7 +18,7 @@ use super::isa::Kernel;
 use super::lanes::{LANES, lanes, update};
 use super::memory::{Place, Shared};
 use super::reduce::{row_max, row_sum_after, row_sum_of};
-use super::step::{Context, Pieces};
+use super::step::{Context, Pieces, Sharing};
 use crate::reference::unary;
 
 /// Query rows of a block: full tiles for each instruction set.
@@ -102,9 +102,9 @@ pub(super) struct Forward {
 
 impl Forward {
     /// A unit is a head of an example.
-    pub(super) fn pieces(&self, threads: usize) -> Pieces {
+    pub(super) fn pieces(&self, sharing: Sharing) -> Pieces {
         let heads = &self.heads;
-        Pieces::new(heads.batch * heads.heads, 1, heads.queries * heads.cost(), threads)
+        Pieces::new(heads.batch * heads.heads, 1, heads.queries * heads.cost(), sharing)
     }
 
     /// Elements of scratch that a worker needs.
@@ -334,10 +334,10 @@ struct Head<'a, 'c> {
 
 impl Backward {
     /// A unit is a head of keys of an example, with all its heads of queries.
-    pub(super) fn pieces(&self, threads: usize) -> Pieces {
+    pub(super) fn pieces(&self, sharing: Sharing) -> Pieces {
         let heads = &self.heads;
         let queries = heads.queries * heads.heads / heads.key_heads;
-        Pieces::new(heads.batch * heads.key_heads, 1, 3 * queries * heads.cost(), threads)
+        Pieces::new(heads.batch * heads.key_heads, 1, 3 * queries * heads.cost(), sharing)
     }
 
     fn parts(&self) -> [usize; 12] {

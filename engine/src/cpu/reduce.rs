@@ -12,7 +12,7 @@ use crate::reference::unary;
 use super::isa::Kernel;
 use super::lanes::{LANES, load};
 use super::memory::{Place, Shared};
-use super::step::{Context, Pieces};
+use super::step::{Context, Pieces, Sharing};
 
 /// Elements of a block of a row sum.
 pub(super) const BLOCK: usize = 4096;
@@ -104,13 +104,13 @@ impl Reduce {
     }
 
     /// How the results, or stripes of them, are shared out.
-    pub(super) fn pieces(&self, threads: usize) -> Pieces {
+    pub(super) fn pieces(&self, sharing: Sharing) -> Pieces {
         let results: usize = self.kept.iter().map(|&(len, _)| len).product();
         match self.columns() {
             Some(columns) => {
-                Pieces::new(results / columns * columns.div_ceil(STRIPE), 1, self.len() * STRIPE.min(columns), threads)
+                Pieces::new(results / columns * columns.div_ceil(STRIPE), 1, self.len() * STRIPE.min(columns), sharing)
             }
-            None => Pieces::new(results, 1, self.len(), threads),
+            None => Pieces::new(results, 1, self.len(), sharing),
         }
     }
 

@@ -12,7 +12,7 @@ use super::isa::Kernel;
 use super::lanes::{LANES, lanes, update};
 use super::memory::{Place, Shared};
 use super::reduce::{exp_sum, row_max, row_sum, row_sum_of};
-use super::step::{Context, Pieces};
+use super::step::{Context, Pieces, Sharing};
 
 /// What is done to each row.
 #[derive(Debug)]
@@ -54,13 +54,13 @@ impl Rows {
     }
 
     /// How rows are shared out.
-    pub(super) fn pieces(&self, threads: usize) -> Pieces {
+    pub(super) fn pieces(&self, sharing: Sharing) -> Pieces {
         let cost = match self.kind {
             Kind::Row(RowOp::RmsNorm(_) | RowOp::RmsNormGrad(_) | RowOp::LayerNorm(_) | RowOp::LayerNormGrad(_)) => 8,
             Kind::Row(RowOp::SoftmaxGrad) | Kind::Rope { .. } => 4,
             Kind::Row(_) => 24,
         };
-        Pieces::new(self.rows, 1, self.width * cost + 32, threads)
+        Pieces::new(self.rows, 1, self.width * cost + 32, sharing)
     }
 
     /// # Safety

@@ -2,6 +2,7 @@
 
 use crate::number::round12;
 
+use super::super::lanes::lanes;
 use super::super::memory::Shared;
 use super::kernel::Tile;
 use super::{CHUNK, Matrix, STRIDE, TILE_ROWS};
@@ -145,7 +146,5 @@ pub(in super::super) unsafe fn transpose4(from: [*const f32; 4], to: *mut f32, s
 
 #[inline(always)]
 fn round(to: &mut [f32], from: &[f32]) {
-    for (to, &x) in to.iter_mut().zip(from) {
-        *to = round12(x);
-    }
+    lanes!(to, [x in from] => round12(x));
 }
