@@ -387,6 +387,9 @@ pub(crate) struct Open {
     /// Keys of the founding verifiers, in seat order
     #[arg(long, value_name = "KEY,…", value_delimiter = ',', required = true)]
     pub(crate) roster: Vec<cairn_protocol::VerifierKey>,
+    /// Key of the track's author [default: this home's]; the same options give the same id in every home
+    #[arg(long, value_name = "KEY")]
+    pub(crate) owner: Option<cairn_protocol::AuthorKey>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -443,7 +446,9 @@ mod tests {
 
     #[test]
     fn operations_are_read_with_and_without_units() {
-        for (text, want) in [("250000000", 250_000_000), ("250M", 250_000_000), ("2.5e8", 250_000_000), ("1G", 1_000_000_000)] {
+        for (text, want) in
+            [("250000000", 250_000_000), ("250M", 250_000_000), ("2.5e8", 250_000_000), ("1G", 1_000_000_000)]
+        {
             assert_eq!(operations(text), Ok(want), "{text}");
         }
         for text in ["", "M", "0", "-1", "ten", "1e99"] {

@@ -105,3 +105,15 @@ pub(crate) fn tell(ui: &Ui, error: &anyhow::Error) -> ExitCode {
         }
     }
 }
+
+/// Tells what is wrong with the command line, or gives the help that was asked for.
+pub(crate) fn tell_usage(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && std::env::args().any(|argument| argument == "--json") {
+        let text = error.to_string();
+        let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        println!("{}", json!({ "error": what, "hint": "see --help" }));
+    }
+    // A closed pipe is no error.
+    let _ = error.print();
+    if error.use_stderr() { Code::Usage.into() } else { ExitCode::SUCCESS }
+}

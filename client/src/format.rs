@@ -62,6 +62,14 @@ pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
+/// What a stranger wrote, without anything that a terminal would obey or that would turn the text around.
+pub(crate) fn plain(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars()
+        .map(|c| if (c.is_control() && !matches!(c, '\n' | '\t')) || turns(c) { '\u{fffd}' } else { c })
+        .collect()
+}
+
 /// A curve of at most `width` characters.
 pub(crate) fn sparkline(values: &[f32], width: usize) -> String {
     const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -95,6 +103,11 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(850)), "850 ms");
         assert_eq!(duration(Duration::from_secs(245)), "4 min 5 s");
         assert_eq!(duration(Duration::from_secs(7_380)), "2 h 3 min");
+    }
+
+    #[test]
+    fn a_terminal_obeys_nobody_elses_text() {
+        assert_eq!(plain("a\tb\n\u{1b}[2Jc\u{202e}d\u{9b}"), "a\tb\n\u{fffd}[2Jc\u{fffd}d\u{fffd}");
     }
 
     #[test]

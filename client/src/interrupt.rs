@@ -2,7 +2,6 @@
 //!
 //! *Invariant:* installed once, before any long work; nothing here waits for anything.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cairn_program::job::Killer;
@@ -17,22 +16,19 @@ pub(crate) struct Interrupt(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     stop: watch::Sender<bool>,
-    by_user: AtomicBool,
     jobs: Mutex<Vec<Killer>>,
 }
 
 impl Interrupt {
     /// Listens for the signals from now on.
     pub(crate) fn install() -> std::io::Result<Self> {
-        let interrupt =
-            Self(Arc::new(Inner { stop: watch::Sender::new(false), by_user: AtomicBool::new(false), jobs: Mutex::default() }));
+        let interrupt = Self(Arc::new(Inner { stop: watch::Sender::new(false), jobs: Mutex::default() }));
         let heard = interrupt.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             runtime.block_on(async {
                 let mut signals = Signals::new()?;
                 signals.next().await;
-                heard.0.by_user.store(true, Ordering::SeqCst);
                 heard.stop();
                 signals.next().await;
                 std::process::exit(i32::from(Code::Interrupted as u8));
@@ -54,11 +50,6 @@ impl Interrupt {
     /// Whether it is time to end.
     pub(crate) fn stopped(&self) -> bool {
         *self.0.stop.borrow()
-    }
-
-    /// Whether a signal asked for the end.
-    pub(crate) fn by_user(&self) -> bool {
-        self.0.by_user.load(Ordering::SeqCst)
     }
 
     /// Fails when it is time to end.

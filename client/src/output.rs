@@ -3,10 +3,11 @@
 //! *Invariant:* results go to the standard output, everything else to the error stream; with `--json` the standard
 //! output holds JSON only. A closed pipe is no error.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
 /// Time between lines of progress where there is no terminal.
@@ -42,14 +43,9 @@ impl Ui {
             json,
             quiet,
             verbose,
-            color: !plain && !json && std::io::stdout().is_terminal(),
+            color: !plain && !json && std::io::stdout().is_terminal() && std::io::stderr().is_terminal(),
             live: !quiet && !json && !dumb && std::io::stderr().is_terminal(),
         }
-    }
-
-    /// Whether a person watches a terminal.
-    pub(crate) fn live(&self) -> bool {
-        self.live
     }
 
     /// A line of the result; not with `--json`.
@@ -98,10 +94,16 @@ impl Ui {
         format!("\x1b[{code}m{text}\x1b[0m")
     }
 
+    /// Lines that stay, above one status line for each name.
+    pub(crate) fn stage(&self) -> Stage {
+        let target = if self.live { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
+        Stage { bars: MultiProgress::with_draw_target(target), statuses: BTreeMap::new(), ui: *self }
+    }
+
     /// A bar over `total` steps on a terminal, a line now and then elsewhere.
     pub(crate) fn progress(&self, what: &str, total: u64) -> Progress {
         let bar = if self.live {
-            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(8));
+            let bar = ProgressBar::with_draw_target(Some(total.max(1)), ProgressDrawTarget::stderr_with_hz(8));
             let template = "{prefix} {bar:28.cyan/dim} {pos}/{len} {msg} {per_sec} {eta} left";
             bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_prefix(what.to_string());
@@ -158,5 +160,48 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// What goes on, live: lines scroll away above, one status line for each name stays below.
+pub(crate) struct Stage {
+    bars: MultiProgress,
+    statuses: BTreeMap<String, ProgressBar>,
+    ui: Ui,
+}
+
+impl Stage {
+    /// A line that stays.
+    pub(crate) fn line(&self, text: &str) {
+        if self.ui.live {
+            self.bars.suspend(|| self.ui.note(text));
+        } else {
+            self.ui.note(text);
+        }
+    }
+
+    /// The status of `name`; only on a terminal.
+    pub(crate) fn status(&mut self, name: &str, text: &str) {
+        if !self.ui.live {
+            return;
+        }
+        let bars = &self.bars;
+        let bar = self.statuses.entry(name.to_string()).or_insert_with(|| {
+            let bar = bars.add(ProgressBar::new_spinner());
+            let style = ProgressStyle::with_template("{spinner:.cyan} {prefix:12} {wide_msg:.dim}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            bar.set_prefix(name.to_string());
+            bar.enable_steady_tick(Duration::from_millis(125));
+            bar
+        });
+        bar.set_message(text.to_string());
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.statuses.values().for_each(ProgressBar::finish_and_clear);
+        // A terminal that is gone needs no clearing.
+        let _ = self.bars.clear();
     }
 }

@@ -6,7 +6,7 @@
 //! *Invariant:* no I/O, clock or randomness of its own; a claim is persisted (`Output::Persist`)
 //! before anything signed for it is published, so that a restart goes on with the same claim.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bincode::{Decode, Encode};
 use cairn_protocol::chain::Status;
@@ -164,6 +164,8 @@ pub struct Machine {
     batch: u64,
     reported_ms: u64,
     wanted: BTreeMap<CommitId, u64>,
+    /// Own commits in the queue.
+    own: BTreeSet<CommitId>,
 }
 
 impl Machine {
@@ -178,7 +180,10 @@ impl Machine {
         now_ms: u64,
     ) -> Self {
         let active = claim.map(|claim| Active { claim, stage: Stage::Asking, since_ms: now_ms, sent_ms: 0 });
+        let me = author.as_ref().map(AuthorSecret::public);
+        let own = chain.queue().iter().filter(|queued| Some(queued.author) == me).map(|queued| queued.commit).collect();
         Self {
+            own,
             chain,
             author,
             active,
@@ -266,11 +271,15 @@ impl Machine {
                     out.push(Output::FetchCommit(*commit));
                 }
                 self.wanted.insert(*commit, now_ms);
+                if mine(*author) {
+                    self.own.insert(*commit);
+                }
                 let queued =
                     Event::Queued { commit: *commit, height: entry.height, claim: *claim, mine: mine(*author) };
                 out.push(Output::Event(queued));
             }
             EntryKind::Accepted { commit } => {
+                self.own.remove(commit);
                 if let Some(row) = self.chain.head() {
                     let (claim, credit) = (row.claim, row.credit);
                     let height = entry.height;
@@ -280,7 +289,7 @@ impl Machine {
                 }
             }
             EntryKind::Refused { commit, why } => {
-                let mine = matches!(&self.active, Some(active) if active.stage == Stage::Revealed(*commit));
+                let mine = self.own.remove(commit);
                 out.push(Output::Event(Event::Refused { commit: *commit, height: entry.height, why: *why, mine }));
             }
             EntryKind::Roster { .. } => {}

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::ids::{CommitId, EntryId, ProposalId, TrackId};
 use crate::keys::{AuthorKey, Domain, VerifierKey};
-use crate::records::{Certificate, CertifiedEntry, Claim, Entry, EntryKind, Record, Refusal, Track};
+use crate::records::{Certificate, CertifiedEntry, Claim, Entry, EntryKind, Record, Refusal, Track, Vote};
 use crate::settle::{self, Quorum};
 
 /// Why an entry does not follow.
@@ -247,7 +247,8 @@ impl ChainState {
 
     /// Whether the certificate holds q valid votes of the present roster for `entry`.
     pub fn check_certificate(&self, entry: &Entry, certificate: &Certificate) -> Result<(), ChainError> {
-        let (id, roster, want) = (entry.id(), self.roster(), self.quorum().votes);
+        let statement = Vote::statement(entry.height, entry.id());
+        let (roster, want) = (self.roster(), self.quorum().votes);
         let mut last = None;
         let mut got = 0;
         for vote in &certificate.votes {
@@ -255,7 +256,7 @@ impl ChainState {
             last = Some(vote.seat);
             let holds = roster
                 .get(usize::from(vote.seat))
-                .is_some_and(|key| key.verify(Domain::Vote, &self.id, &id.0, &vote.signature).is_ok());
+                .is_some_and(|key| key.verify(Domain::Vote, &self.id, &statement, &vote.signature).is_ok());
             if !(in_order && holds) {
                 return Err(ChainError::Certificate { got, want });
             }

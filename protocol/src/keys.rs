@@ -12,7 +12,7 @@ use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use serde::{Serialize, Serializer};
 use std::str::FromStr;
 
-use crate::ids::{ParseIdError, TrackId, bytes32, to_hex};
+use crate::ids::{CommitId, Hash32, ParseIdError, TrackId, bytes32, hash, to_hex};
 
 fn from_hex(text: &str) -> Result<[u8; 32], ParseIdError> {
     text.parse::<crate::ids::Hash32>().map(|hash| hash.0)
@@ -61,6 +61,8 @@ pub enum Domain {
     Candidate,
     /// A vote for an entry; q of them are its certificate.
     Vote,
+    /// A verifier's key for its audits of a commit: never sent, so that nobody can prepare for it.
+    Audit,
 }
 
 impl Domain {
@@ -75,6 +77,7 @@ impl Domain {
             Domain::Verdict => b"cairn 1 sign verdict",
             Domain::Candidate => b"cairn 1 sign candidate",
             Domain::Vote => b"cairn 1 sign vote",
+            Domain::Audit => b"cairn 1 sign audit",
         };
         let mut tag = [0; 24];
         for (to, from) in tag.iter_mut().zip(name) {
@@ -155,4 +158,11 @@ secret! {
     VerifierSecret => VerifierKey;
     /// Secret of a peer; one for each home.
     PeerSecret => PeerKey;
+}
+
+impl VerifierSecret {
+    /// Key of this verifier's audit of `commit`: nobody else can compute it, and nobody is told.
+    pub fn audit_key(&self, track: &TrackId, commit: &CommitId) -> Hash32 {
+        Hash32(hash("audit key", &[&self.sign(Domain::Audit, track, &commit.0).0]))
+    }
 }

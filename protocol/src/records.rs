@@ -295,7 +295,7 @@ pub struct CommitHeader {
     pub commit: CommitId,
     /// The proposal that it reveals.
     pub proposal: ProposalId,
-    /// The author's signature over the commit.
+    /// The commit's signature ([`CommitHeader::statement`]).
     pub signature: Signature,
 }
 
@@ -445,7 +445,8 @@ pub struct Entry {
     pub kind: EntryKind,
 }
 
-/// One roster member's signature for an entry.
+/// One roster member's signature for an entry at a height: it is over H(height ‖ entry), so that
+/// nobody can pass a vote off as one for another height.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Vote {
     /// The track.
@@ -465,7 +466,7 @@ pub struct Vote {
 pub struct SeatSignature {
     /// Index into the roster.
     pub seat: u8,
-    /// Signature over the entry, domain vote.
+    /// The vote's signature ([`Vote::statement`]).
     pub signature: Signature,
 }
 
@@ -506,6 +507,10 @@ pub trait Signable: Record {
     fn track(&self) -> TrackId;
     /// Public key of the signer.
     fn signer(&self) -> [u8; 32];
+    /// What is signed: the record's hash, unless the record says otherwise.
+    fn statement(&self) -> [u8; 32] {
+        hash(Self::NAME, &[&encode(self)])
+    }
 }
 
 /// A record and its signer's signature over its hash.
@@ -521,18 +526,18 @@ pub struct Signed<T> {
 impl<T: Signable> Signed<T> {
     /// Signs as an author.
     pub fn by_author(body: T, secret: &AuthorSecret) -> Self {
-        let signature = secret.sign(T::DOMAIN, &body.track(), &hash(T::NAME, &[&encode(&body)]));
+        let signature = secret.sign(T::DOMAIN, &body.track(), &body.statement());
         Self { body, signature }
     }
     /// Signs as a verifier.
     pub fn by_verifier(body: T, secret: &VerifierSecret) -> Self {
-        let signature = secret.sign(T::DOMAIN, &body.track(), &hash(T::NAME, &[&encode(&body)]));
+        let signature = secret.sign(T::DOMAIN, &body.track(), &body.statement());
         Self { body, signature }
     }
     /// Checks the signature.
     pub fn verify(&self) -> Result<(), BadSignature> {
-        let digest = hash(T::NAME, &[&encode(&self.body)]);
-        AuthorKey(self.body.signer()).verify(T::DOMAIN, &self.body.track(), &digest, &self.signature)
+        let (track, statement) = (self.body.track(), self.body.statement());
+        AuthorKey(self.body.signer()).verify(T::DOMAIN, &track, &statement, &self.signature)
     }
     /// The record's id; the signature is no part of it.
     pub fn id(&self) -> T::Id {
@@ -588,6 +593,9 @@ impl Signable for Commit {
     fn signer(&self) -> [u8; 32] {
         self.proposal.body.author.0
     }
+    fn statement(&self) -> [u8; 32] {
+        CommitHeader::statement(self.id(), self.proposal.id())
+    }
 }
 
 impl Wire for Vote {
@@ -617,22 +625,33 @@ impl Signed<Commit> {
 }
 
 impl CommitHeader {
+    /// What an author signs: H(commit ‖ proposal), so that a header that names another proposal
+    /// than its commit does not hold.
+    pub fn statement(commit: CommitId, proposal: ProposalId) -> [u8; 32] {
+        hash("commit statement", &[&commit.0, &proposal.0])
+    }
     /// Checks the author's signature.
     pub fn verify(&self) -> Result<(), BadSignature> {
-        self.author.verify(Domain::Commit, &self.track, &self.commit.0, &self.signature)
+        let statement = Self::statement(self.commit, self.proposal);
+        self.author.verify(Domain::Commit, &self.track, &statement, &self.signature)
     }
 }
 
 impl Vote {
+    /// What a vote signs: H(height ‖ entry).
+    pub fn statement(height: u64, entry: EntryId) -> [u8; 32] {
+        hash("vote statement", &[&height.to_be_bytes(), &entry.0])
+    }
     /// Votes for `entry`.
     pub fn sign(entry: &Entry, secret: &VerifierSecret) -> Self {
         let id = entry.id();
-        let signature = secret.sign(Domain::Vote, &entry.track, &id.0);
+        let signature = secret.sign(Domain::Vote, &entry.track, &Self::statement(entry.height, id));
         Self { track: entry.track, height: entry.height, entry: id, verifier: secret.public(), signature }
     }
     /// Checks the signature.
     pub fn verify(&self) -> Result<(), BadSignature> {
-        self.verifier.verify(Domain::Vote, &self.track, &self.entry.0, &self.signature)
+        let statement = Self::statement(self.height, self.entry);
+        self.verifier.verify(Domain::Vote, &self.track, &statement, &self.signature)
     }
 }
 

@@ -60,7 +60,7 @@ pub fn refused_unreplayed(track: &Track, record: &Claim, claim: &Claim) -> Optio
 }
 
 /// Every item of a commit to `track`, in ascending order.
-pub fn items(track: &Track) -> impl Iterator<Item = Item> {
+pub fn items(track: &Track) -> impl Iterator<Item = Item> + use<> {
     let (seeds, segments) = (track.seeds, track.segments);
     (0..seeds)
         .flat_map(move |seed| (0..segments).map(move |segment| Item::Segment { seed, segment }))
@@ -75,7 +75,7 @@ pub fn has_item(track: &Track, item: Item) -> bool {
     }
 }
 
-/// Findings about one item, counted over distinct roster members.
+/// Findings about one item, counted over distinct roster members who say one thing about it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     /// Confirmations.
@@ -91,22 +91,29 @@ pub struct Count {
 pub struct Tally(BTreeMap<Item, Count>);
 
 impl Tally {
-    /// Counts the verdicts about `commit` by members of `roster`; of two by one member, the first.
+    /// Counts the verdicts about `commit` by members of `roster`. A member who says two different
+    /// things about an item says nothing about it: the count is the same in whatever order, and
+    /// however often, verdicts come.
     pub fn new<'a>(commit: CommitId, roster: &[VerifierKey], verdicts: impl IntoIterator<Item = &'a Verdict>) -> Self {
-        let mut counts: BTreeMap<Item, Count> = BTreeMap::new();
-        let mut heard = std::collections::BTreeSet::new();
+        let mut said: BTreeMap<(Item, VerifierKey), Option<&Finding>> = BTreeMap::new();
         for verdict in verdicts {
-            if verdict.commit != commit || !roster.contains(&verdict.verifier) || !heard.insert(verdict.verifier) {
+            if verdict.commit != commit || !roster.contains(&verdict.verifier) {
                 continue;
             }
-            let mut judged = std::collections::BTreeSet::new();
-            for found in verdict.findings.iter().filter(|found| judged.insert(found.item)) {
-                let count = counts.entry(found.item).or_default();
-                match found.finding {
-                    Finding::Good { .. } => count.good += 1,
-                    Finding::Bad { .. } => count.bad += 1,
-                    Finding::Cannot => count.cannot += 1,
-                }
+            for judged in &verdict.findings {
+                let finding = Some(&judged.finding);
+                let before = said.entry((judged.item, verdict.verifier)).or_insert(finding);
+                *before = (*before).filter(|before| Some(*before) == finding);
+            }
+        }
+        let mut counts: BTreeMap<Item, Count> = BTreeMap::new();
+        for ((item, _), finding) in said {
+            let count = counts.entry(item).or_default();
+            match finding {
+                Some(Finding::Good { .. }) => count.good += 1,
+                Some(Finding::Bad { .. }) => count.bad += 1,
+                Some(Finding::Cannot) => count.cannot += 1,
+                None => {}
             }
         }
         Self(counts)

@@ -171,7 +171,7 @@ async fn official(worker: &Worker, folder: &Path, seeds: &[Seed]) -> anyhow::Res
     fetch::blob(&worker.handle, &worker.handle.peers(), blob.blob, blob.bytes, &file, &mut |_| {}).await?;
     let data = Dataset::load(&track.converter, &std::fs::read(&file)?)?;
     let context = TraceContext {
-        data: data.spec(),
+        data: data.spec().clone(),
         budget: track.budget,
         memory: track.memory,
         parameters: track.parameters,
@@ -218,8 +218,7 @@ async fn claim(lie: Lie, track: TrackId, peers: Vec<String>) -> anyhow::Result<s
     let seeds = official_seeds(proposal.id(), &tickets, usize::from(worker.chain.track().seeds));
     let mut runs = official(&worker, folder.path(), &seeds).await?;
     lie.told_in(&mut tickets, &mut runs)?;
-    let body =
-        Commit { proposal, tickets: tickets.try_into()?, salt, draft, runs: runs.try_into()?, effort: 1 };
+    let body = Commit { proposal, tickets: tickets.try_into()?, salt, draft, runs: runs.try_into()?, effort: 1 };
     let commit = Signed::by_author(body, &worker.author);
     let (id, claimed) = (commit.id(), commit.body.claim());
     worker.commit = Some(commit);

@@ -37,7 +37,8 @@ impl Config {
     }
 
     fn parse(text: &str, path: &Path) -> anyhow::Result<Self> {
-        let fix = |what: String| Failure::advice(what, "correct the file; every key is described in docs/guide/commands.md");
+        let fix =
+            |what: String| Failure::advice(what, "correct the file; every key is described in docs/guide/commands.md");
         let table: toml::Table = text.parse().map_err(|e| fix(format!("{}: {e}", path.display())))?;
         if let Some(key) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
             return Err(Failure::advice(format!("{}: unknown key `{key}`", path.display()), suggestion(key, &KEYS)));

@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use cairn_store::Store;
 
 pub(crate) use config::{Config, suggestion};
-pub(crate) use keys::{KeyKind, Keys, VerifierLock};
+pub(crate) use keys::{KeyKind, Keys};
 
 use crate::failure::Failure;
 
@@ -28,7 +28,10 @@ impl Home {
     pub(crate) fn locate(named: Option<&Path>) -> anyhow::Result<Self> {
         if let Some(named) = named {
             if named.as_os_str().is_empty() {
-                return Err(Failure::usage("the home directory's name is empty", "set CAIRN_HOME to a directory, or unset it"));
+                return Err(Failure::usage(
+                    "the home directory's name is empty",
+                    "set CAIRN_HOME to a directory, or unset it",
+                ));
             }
             return Ok(Self { root: std::path::absolute(named)? });
         }

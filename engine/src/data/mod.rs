@@ -149,7 +149,7 @@ impl Dataset {
     }
 
     /// Rows that an evaluation has.
-    fn evaluation_rows(&self, split: Split, context: u32) -> u64 {
+    pub(crate) fn evaluation_rows(&self, split: Split, context: u32) -> u64 {
         match (&self.examples, split) {
             (Examples::Names(names), _) => names.of(split).len() as u64,
             (Examples::Bytes(bytes), _) => bytes::Bytes::rows(bytes.of(split), context),
@@ -157,7 +157,7 @@ impl Dataset {
     }
 
     /// Writes row `index` of an evaluation.
-    fn evaluation_row(&self, split: Split, index: u64, input: &mut [i32], target: &mut [i32]) {
+    pub(crate) fn evaluation_row(&self, split: Split, index: u64, input: &mut [i32], target: &mut [i32]) {
         match &self.examples {
             Examples::Names(names) => {
                 let list = names.of(split);

@@ -24,6 +24,37 @@ pub struct Score {
     pub test: i64,
 }
 
+/// A program at the end of its training, and what it is scored on.
+#[derive(Clone, Copy, Debug)]
+pub struct Trained<'a> {
+    /// The program.
+    pub program: &'a Program,
+    /// The data.
+    pub data: &'a Dataset,
+    /// Positions of a row: those of the last phase.
+    pub context: u32,
+    /// The trained state.
+    pub state: &'a State,
+    /// Value of each table at the last step.
+    pub tables: &'a [f32],
+    /// The run's seed.
+    pub seed: &'a Seed,
+}
+
+impl Trained<'_> {
+    /// Runs a graph made of the program's evaluation on one batch.
+    pub(super) fn forward(
+        &self,
+        executor: &mut dyn Executor,
+        inputs: [&Tensor; 2],
+        out: &mut [Vec<f32>],
+    ) -> Result<(), RunError> {
+        let State { params, optimiser, step } = self.state;
+        let feed = Feed { inputs, params, states: optimiser, tables: self.tables, seed: self.seed, step: *step };
+        Ok(executor.run(&feed, out)?)
+    }
+}
+
 /// One target's loss as an integer: ⌊loss · 2²⁴⌋, within 0 and [`METRIC_MAX`].
 pub fn fixed_point(loss: f32) -> i64 {
     // A float of 24 bits times a power of two is exact in f64.
@@ -50,15 +81,8 @@ pub fn scored(eval: &Graph, output: NodeId) -> Result<(Graph, NodeId), GraphErro
 ///
 /// # Errors
 /// The outputs do not fit the data, or the backend cannot run the graph.
-pub fn evaluate(
-    program: &Program,
-    data: &Dataset,
-    context: u32,
-    state: &State,
-    tables: &[f32],
-    seed: &Seed,
-    options: &Options,
-) -> Result<Score, RunError> {
+pub fn evaluate(trained: &Trained<'_>, options: &Options) -> Result<Score, RunError> {
+    let Trained { program, data, context, .. } = *trained;
     let (graph, losses) = scored(&program.eval, program.output)?;
     let shape = graph.shape(program.output)?;
     let wanted = Shape(vec![program.eval_batch, context, data.spec().classes]);
@@ -70,7 +94,7 @@ pub fn evaluate(
         let mut sum = Sum::default();
         let mut out = [vec![0.0; program.eval_batch as usize * context as usize]];
         for [input, target] in data.windows(split, context, program.eval_batch)? {
-            run(executor.as_mut(), [&input, &target], state, tables, seed, &mut out)?;
+            trained.forward(executor.as_mut(), [&input, &target], &mut out)?;
             if let ([losses], Tensor::I32(targets)) = (&out, &target) {
                 sum.add(losses, targets);
             }
@@ -78,18 +102,6 @@ pub fn evaluate(
         Ok::<i64, RunError>(sum.mean())
     };
     Ok(Score { validation: score(Split::Validation)?, test: score(Split::Test)? })
-}
-
-fn run(
-    executor: &mut dyn Executor,
-    inputs: [&Tensor; 2],
-    state: &State,
-    tables: &[f32],
-    seed: &Seed,
-    out: &mut [Vec<f32>],
-) -> Result<(), RunError> {
-    let State { params, optimiser, step } = state;
-    Ok(executor.run(&Feed { inputs, params, states: optimiser, tables, seed, step: *step }, out)?)
 }
 
 /// Losses of scored targets.

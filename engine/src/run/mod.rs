@@ -4,6 +4,7 @@
 //!
 //! *Invariant:* result and trace depend on program, data and seed alone: not on the backend, nor on who watches.
 
+mod audit;
 mod evaluate;
 mod segments;
 mod state;
@@ -17,7 +18,8 @@ use crate::graph::{GraphError, NodeId, Phase, Program};
 use crate::price::STEPS_MAX;
 use crate::random::Stream;
 
-pub use evaluate::{METRIC_MAX, METRIC_ONE, Score, evaluate, fixed_point, scored};
+pub use audit::{Leak, audit};
+pub use evaluate::{METRIC_MAX, METRIC_ONE, Score, Trained, evaluate, fixed_point, scored};
 pub use segments::{segment_end, trace_root};
 pub use state::State;
 
@@ -44,6 +46,11 @@ pub trait Watch {
 
     /// After a segment: the hash of its last state, and the one that [`Watch::inside`] asked for.
     fn segment(&mut self, segment: u16, leaf: Hash32, inside: Option<Hash32>) -> Control;
+
+    /// The key with which the trained model is to be audited. None for no audit.
+    fn audit(&mut self) -> Option<Hash32> {
+        None
+    }
 }
 
 /// What a run reached.
@@ -57,6 +64,8 @@ pub struct Finished {
     pub leaves: Vec<Hash32>,
     /// Hash over the leaves.
     pub root: Hash32,
+    /// What the audit found, where [`Watch::audit`] asked for one.
+    pub leak: Option<Leak>,
     /// The trained parameters, in the program's order.
     pub params: Vec<Vec<f32>>,
 }
@@ -118,13 +127,19 @@ pub fn train(
     }
     let Run { state, trace, tables, .. } = run;
     let context = program.phases.last().map_or(1, |phase| phase.context);
-    let scores = evaluate(program, data, context, &state, &tables, seed, options)?;
+    let trained = Trained { program, data, context, state: &state, tables: &tables, seed };
+    let scores = evaluate(&trained, options)?;
+    let leak = match watch.audit() {
+        Some(key) => audit(&trained, options, &key)?,
+        None => None,
+    };
     let leaves = trace.leaves;
     Ok(Finished {
         metric: scores.validation,
         test: scores.test,
         root: trace_root(&leaves),
         leaves,
+        leak,
         params: state.params,
     })
 }

@@ -1,6 +1,7 @@
 //! Integration tests of the engine, in one binary.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod audit;
 mod candle;
 mod canonical;
 mod cases;
@@ -14,3 +15,4 @@ mod random_graphs;
 mod reference;
 mod run_data;
 mod run_training;
+mod vectors;

@@ -9,6 +9,9 @@ use cairn_engine::run::{
 };
 use cairn_protocol::{Hash32, Seed};
 
+use crate::cpu_exact::options;
+use crate::programs::{Gpt, gpt};
+
 const VOCAB: u32 = 256;
 const SEED: Seed = Seed([7; 32]);
 const OPTIONS: Options = Options { kind: Kind::Reference, threads: 1, isa: None, fuse: false };
@@ -238,4 +241,18 @@ fn the_metric_is_fixed_point_and_bounded() {
     assert_eq!(fixed_point(-1.0), 0);
     assert_eq!(fixed_point(2.0f32.powi(10)), METRIC_MAX);
     assert_eq!(fixed_point(2.0f32.powi(60)), METRIC_MAX);
+}
+
+/// Every backend, instruction set and number of threads runs the same training.
+#[test]
+fn a_gpt_has_one_trace_on_every_backend() {
+    let sizes = Gpt { vocab: VOCAB, batch: 3, context: 12, steps: 18, ..Gpt::TINY };
+    let program = gpt(&sizes);
+    let run = |options: &Options| train(&program, &text(), &SEED, 4, options, &mut Follow::default()).unwrap();
+    let reference = run(&OPTIONS);
+    let pinned = "466f02dd9dd5250be1f14820ee2056632dc755fd5268da2599e58147ec6c7ccf 61575144 61960603";
+    assert_eq!(format!("{} {} {}", reference.root, reference.metric, reference.test), pinned);
+    for options in options() {
+        assert_eq!(run(&options), reference, "{options:?}");
+    }
 }

@@ -12,8 +12,10 @@ mod child;
 mod parent;
 mod task;
 mod wire;
+mod work;
 
 pub use child::{Report, child_main};
 pub use parent::{Job, JobError, Killer, Outcome};
 pub use task::{Allowance, Stopper, perform};
 pub use wire::*;
+pub use work::work;

@@ -68,6 +68,8 @@ pub enum Work {
         prover: VerifierKey,
         /// The commit.
         commit: CommitId,
+        /// Key of the audit of the trained model.
+        audit: Hash32,
         /// Where to run.
         backend: BackendChoice,
     },
@@ -166,6 +168,15 @@ pub enum Message {
         seed: u8,
         /// What it reached.
         result: RunSummary,
+    },
+    /// The audit of a replayed run found that an output depends on what it must not; comes just before its `Ran`.
+    Leaked {
+        /// Index of the seed.
+        seed: u8,
+        /// Window of the validation part.
+        window: u64,
+        /// Last position that was left as it was.
+        cut: u32,
     },
     /// A number left the finite range.
     Diverged {

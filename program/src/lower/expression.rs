@@ -139,11 +139,13 @@ impl Lowerer<'_> {
     fn number(&mut self, literal: &py::ExprNumberLiteral) -> Outcome<ExprKind> {
         self.count_number(literal.range);
         match &literal.value {
-            Number::Int(int) => match int.as_i64() {
-                Some(int) => Ok(ExprKind::Int(int)),
-                None => Err(Fault::new(Kind::Overflow, "integers have 64 bits here")
-                    .hint("write it as a float, such as 1e20")),
-            },
+            Number::Int(int) => {
+                match int.as_i64() {
+                    Some(int) => Ok(ExprKind::Int(int)),
+                    None => Err(Fault::new(Kind::Overflow, "integers have 64 bits here")
+                        .hint("write it as a float, such as 1e20")),
+                }
+            }
             Number::Float(float) if float.is_finite() => Ok(ExprKind::Float(*float)),
             Number::Float(_) => Err(Fault::new(Kind::Overflow, "this float is beyond the range of 64-bit floats")),
             Number::Complex { .. } => unsupported("a complex number", literal, "use two floats"),
@@ -274,7 +276,13 @@ impl Lowerer<'_> {
                 Some(width) if width <= WIDTH_MAX && text.bytes().all(|b| b.is_ascii_digit() || b == b'd') => {
                     format.width = width;
                 }
-                _ => return unsupported(&format!("the format `:{text}`"), hole, "widths of integers only, as in `{i:02d}`"),
+                _ => {
+                    return unsupported(
+                        &format!("the format `:{text}`"),
+                        hole,
+                        "widths of integers only, as in `{i:02d}`",
+                    );
+                }
             }
         }
         self.enter(hole.range)?;

@@ -15,6 +15,7 @@ mod statement;
 
 use std::collections::BTreeMap;
 
+pub(crate) use import::unknown;
 use ruff_python_ast as py;
 use ruff_text_size::{Ranged, TextRange};
 
@@ -48,7 +49,7 @@ pub(crate) fn lower(module: &py::ModModule, source: &str, limits: &Limits) -> Ou
     let scope = lowerer.scopes.pop().unwrap_or_else(|| Scope::new(ScopeKind::Module));
     let mut ast = lowerer.ast;
     (ast.body, ast.slots) = (body, scope.slots());
-    ast.globals = scope.order;
+    ast.globals = scope.order.iter().zip(0..).map(|(&id, slot)| (ast.name(id).into(), slot)).collect();
     Ok(ast)
 }
 
@@ -187,24 +188,27 @@ impl Lowerer<'_> {
         let fault = Fault::new(Kind::Name, format!("name '{name}' is not defined"));
         let hint = match name {
             "print" | "input" | "open" | "breakpoint" => {
-                return Fault::new(Kind::Unsupported, format!("`{name}` is not part of the training language"))
-                    .hint("the program only builds a graph and can read or write nothing; use `assert` to check shapes");
+                return Fault::new(Kind::Unsupported, format!("`{name}` is not part of the training language")).hint(
+                    "the program only builds a graph and can read or write nothing; use `assert` to check shapes",
+                );
             }
             "torch" | "np" | "numpy" | "jax" | "jnp" | "F" | "nn" | "tf" => {
                 "tensor operations come from `from cairn import …`, names follow PyTorch".to_owned()
             }
-            "set" | "frozenset" | "bytes" | "complex" | "type" | "object" | "super" | "getattr" | "setattr" | "hasattr"
-            | "isinstance" | "issubclass" | "eval" | "exec" | "compile" | "globals" | "locals" | "id" | "hash"
-            | "iter" | "next" | "format" | "repr" | "__name__" | "__file__" | "__import__" => {
+            "set" | "frozenset" | "bytes" | "complex" | "type" | "object" | "super" | "getattr" | "setattr"
+            | "hasattr" | "isinstance" | "issubclass" | "eval" | "exec" | "compile" | "globals" | "locals" | "id"
+            | "hash" | "iter" | "next" | "format" | "repr" | "__name__" | "__file__" | "__import__" => {
                 return Fault::new(Kind::Unsupported, format!("`{name}` is not part of the training language"))
                     .hint("values are None, bool, int, float, str, list, tuple, dict, range, functions and tensors");
             }
             _ if builtin::find(builtin::Home::Cairn, name).is_some() => format!("add `from cairn import {name}`"),
             _ if builtin::find(builtin::Home::Math, name).is_some() => format!("use `math.{name}` after `import math`"),
             _ => {
-                let scope_names =
-                    self.scopes.iter().flat_map(|scope| scope.order.iter().map(|&id| self.ast.name(id)));
-                let candidates = scope_names.chain(builtin::names(builtin::Home::Python));
+                let bound = self.scopes.iter().flat_map(|scope| &scope.order);
+                let mut candidates: Vec<&str> = bound.map(|&id| self.ast.name(id)).collect();
+                for builtin in builtin::names(builtin::Home::Python) {
+                    candidates.push(builtin);
+                }
                 match nearest(name, candidates) {
                     Some(near) => format!("did you mean '{near}'?"),
                     None => match nearest(name, builtin::names(builtin::Home::Cairn)) {

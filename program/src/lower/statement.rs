@@ -146,10 +146,13 @@ impl Lowerer<'_> {
                 return unsupported("assignment to an attribute", attribute, "keep values in a dict");
             }
             PyExpr::Starred(starred) => {
-                return Err(Fault::new(Kind::Syntax, "a starred target must be in a tuple or list")
-                    .at(span(starred.range)));
+                return Err(
+                    Fault::new(Kind::Syntax, "a starred target must be in a tuple or list").at(span(starred.range))
+                );
             }
-            other => return unsupported("this assignment target", other, "assign to names, `d[key]` or tuples of them"),
+            other => {
+                return unsupported("this assignment target", other, "assign to names, `d[key]` or tuples of them");
+            }
         };
         self.leave();
         Ok(self.push_target(lowered, span(target.range())))

@@ -3,3 +3,5 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod architecture;
+mod claims;
+mod kills;

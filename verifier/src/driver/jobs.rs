@@ -12,7 +12,7 @@ use std::sync::mpsc as queue;
 
 use cairn_program::job::{Allowance, BackendChoice, JobError, Outcome, Request, Stopper, Task, Work, perform};
 use cairn_protocol::limits::PENDING_COMMITS_MAX;
-use cairn_protocol::{BoundedVec, Commit, CommitId, Signed, Track, VerifierKey};
+use cairn_protocol::{BoundedVec, Commit, CommitId, Signed, Track, VerifierSecret};
 use tokio::sync::mpsc;
 
 use super::judge::{Judge, cannot};
@@ -39,7 +39,7 @@ struct Workshop {
     track: Arc<Track>,
     data: PathBuf,
     threads: u16,
-    me: VerifierKey,
+    secret: VerifierSecret,
     inbox: mpsc::Sender<Message>,
 }
 
@@ -50,7 +50,7 @@ impl Jobs {
             track: Arc::new(ready.track.clone()),
             data: ready.data.clone(),
             threads: config.threads,
-            me: config.secret.public(),
+            secret: config.secret.clone(),
             inbox,
         };
         let (traces, waiting) = queue::sync_channel::<Body>(PENDING_COMMITS_MAX);
@@ -177,8 +177,9 @@ impl Workshop {
         let work = Work::Replay {
             seeds: BoundedVec::try_from(body.body.seeds()).map_err(too_many)?,
             claimed: BoundedVec::try_from(claimed).map_err(too_many)?,
-            prover: self.me,
+            prover: self.secret.public(),
             commit: body.id(),
+            audit: self.secret.audit_key(&body.body.track(), &body.id()),
             backend: BackendChoice::cpu(self.threads),
         };
         Ok(Request { task, work })

@@ -1,5 +1,4 @@
 //! The gate and the knobs, on sources as people and attackers write them.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use cairn_program::{Hint, Kind, KnobValue, SOURCE_BYTES_MAX, knobs};
 
