@@ -17,8 +17,8 @@ use super::gemm::{CHUNK, Matrix, Packed, Product, Right, STRIP};
 use super::isa::Kernel;
 use super::lanes::{LANES, lanes, update};
 use super::memory::{Place, Shared};
-use super::reduce::{RowSum, row_max, row_sum_of};
-use super::step::{Context, Pieces};
+use super::reduce::{row_max, row_sum_after, row_sum_of};
+use super::step::{Context, Pieces, Sharing};
 use crate::reference::unary;
 
 /// Query rows of a block: full tiles for each instruction set.
@@ -102,9 +102,9 @@ pub(super) struct Forward {
 
 impl Forward {
     /// A unit is a head of an example.
-    pub(super) fn pieces(&self, threads: usize) -> Pieces {
+    pub(super) fn pieces(&self, sharing: Sharing) -> Pieces {
         let heads = &self.heads;
-        Pieces::new(heads.batch * heads.heads, 1, heads.queries * heads.cost(), threads)
+        Pieces::new(heads.batch * heads.heads, 1, heads.queries * heads.cost(), sharing)
     }
 
     /// Elements of scratch that a worker needs.
@@ -246,15 +246,19 @@ impl Kernel for Softmax {
                 update!(scores, [s] => unary(Unary::Exp, canon(s - max)));
                 row_scores[seen.start..start].fill(0.0);
                 row_scores[end.min(seen.end)..seen.end].fill(0.0);
-                let mut sum = RowSum::after(seen.start);
-                for part in row_scores[seen.start..end].chunks(CHUNK) {
-                    sum.add(part);
-                }
-                let scale = unary(Unary::Recip, canon(sum.end()));
-                scales.write(row, 1)[0] = scale;
-                if probabilities {
-                    update!(&mut row_scores[start..end], [e] => canon(e * scale));
-                }
+                scales.write(row, 1)[0] = canon(row_sum_after(seen.start, &row_scores[seen.start..end]));
+            }
+        }
+        // SAFETY: as above.
+        let scales = unsafe { scales.write(0, block.rows) };
+        update!(scales, [z] => unary(Unary::Recip, z));
+        if probabilities {
+            for (row, &scale) in scales.iter().enumerate() {
+                let visible = block.heads.visible(block.first + row);
+                let (start, end) = (visible.start / LANES * LANES, visible.end.next_multiple_of(LANES));
+                // SAFETY: as above.
+                let row = unsafe { block.scores.write(row * block.heads.width() + start, end - start) };
+                update!(row, [e] => canon(e * scale));
             }
         }
     }
@@ -330,10 +334,10 @@ struct Head<'a, 'c> {
 
 impl Backward {
     /// A unit is a head of keys of an example, with all its heads of queries.
-    pub(super) fn pieces(&self, threads: usize) -> Pieces {
+    pub(super) fn pieces(&self, sharing: Sharing) -> Pieces {
         let heads = &self.heads;
         let queries = heads.queries * heads.heads / heads.key_heads;
-        Pieces::new(heads.batch * heads.key_heads, 1, 3 * queries * heads.cost(), threads)
+        Pieces::new(heads.batch * heads.key_heads, 1, 3 * queries * heads.cost(), sharing)
     }
 
     fn parts(&self) -> [usize; 12] {

@@ -8,7 +8,7 @@ use crate::number::canon;
 
 use super::isa::Kernel;
 use super::memory::{Place, Shared};
-use super::step::{Context, Pieces};
+use super::step::{Context, Pieces, Sharing};
 
 /// Columns of an embedding's gradient that are added side by side.
 const STRIPE: usize = 64;
@@ -47,15 +47,15 @@ pub(super) struct Indexed {
 
 impl Indexed {
     /// How positions (for an embedding's gradient: stripes of columns) are shared out.
-    pub(super) fn pieces(&self, threads: usize) -> Pieces {
+    pub(super) fn pieces(&self, sharing: Sharing) -> Pieces {
         match self.kind {
-            Kind::Embedding => Pieces::new(self.count, 1, self.width, threads),
+            Kind::Embedding => Pieces::new(self.count, 1, self.width, sharing),
             Kind::EmbeddingGrad => {
                 let cost = (self.count + self.rows) * STRIPE.min(self.width);
-                Pieces::new(self.width.div_ceil(STRIPE), 1, cost, threads)
+                Pieces::new(self.width.div_ceil(STRIPE), 1, cost, sharing)
             }
-            Kind::Take => Pieces::new(self.count, 1, 4, threads),
-            Kind::TakeGrad => Pieces::new(self.count, 1, self.rows, threads),
+            Kind::Take => Pieces::new(self.count, 1, 4, sharing),
+            Kind::TakeGrad => Pieces::new(self.count, 1, self.rows, sharing),
         }
     }
 

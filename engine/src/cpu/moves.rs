@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::gemm::transpose4;
 use super::memory::{Place, Shared};
-use super::step::{Context, Pieces};
+use super::step::{Context, Pieces, Sharing};
 
 /// Rows of a transposed tile: a cache line's elements.
 const TILE: usize = 16;
@@ -85,9 +85,9 @@ impl Move {
     }
 
     /// How the units are shared out.
-    pub(super) fn pieces(&self, threads: usize) -> Pieces {
+    pub(super) fn pieces(&self, sharing: Sharing) -> Pieces {
         let (units, cost) = self.units();
-        Pieces::new(units, 1, 2 * cost, threads)
+        Pieces::new(units, 1, 2 * cost, sharing)
     }
 
     /// # Safety

@@ -5,12 +5,14 @@
 
 use std::ops::Range;
 
+use crate::graph::Unary;
 use crate::number::canon;
+use crate::reference::unary;
 
 use super::isa::Kernel;
 use super::lanes::{LANES, load};
 use super::memory::{Place, Shared};
-use super::step::{Context, Pieces};
+use super::step::{Context, Pieces, Sharing};
 
 /// Elements of a block of a row sum.
 pub(super) const BLOCK: usize = 4096;
@@ -102,13 +104,13 @@ impl Reduce {
     }
 
     /// How the results, or stripes of them, are shared out.
-    pub(super) fn pieces(&self, threads: usize) -> Pieces {
+    pub(super) fn pieces(&self, sharing: Sharing) -> Pieces {
         let results: usize = self.kept.iter().map(|&(len, _)| len).product();
         match self.columns() {
             Some(columns) => {
-                Pieces::new(results / columns * columns.div_ceil(STRIPE), 1, self.len() * STRIPE.min(columns), threads)
+                Pieces::new(results / columns * columns.div_ceil(STRIPE), 1, self.len() * STRIPE.min(columns), sharing)
             }
-            None => Pieces::new(results, 1, self.len(), threads),
+            None => Pieces::new(results, 1, self.len(), sharing),
         }
     }
 
@@ -325,52 +327,48 @@ fn block_sum(a: &[f32], b: &[f32], f: &impl Fn(f32, f32) -> f32) -> f32 {
     tree(lanes)
 }
 
-/// A row sum taken in parts, each but the last a multiple of [`LANES`], none across the end of a [`BLOCK`].
-#[derive(Default)]
-pub(super) struct RowSum {
-    lanes: [f32; LANES],
-    filled: usize,
-    sums: Sums,
+/// Sum of a row whose first `zeros` elements, a multiple of [`LANES`], are zeros; `rest` follows. Without `canon`.
+#[inline(always)]
+pub(super) fn row_sum_after(zeros: usize, rest: &[f32]) -> f32 {
+    if zeros + rest.len() <= BLOCK {
+        return row_sum(rest);
+    }
+    let mut sums = Sums::default();
+    for _ in 0..zeros / BLOCK {
+        sums.push(1, 0.0);
+    }
+    let (first, rest) = rest.split_at(rest.len().min(BLOCK - zeros % BLOCK));
+    sums.push(1, row_sum(first));
+    for block in rest.chunks(BLOCK) {
+        sums.push(1, row_sum(block));
+    }
+    sums.end()
 }
 
-impl RowSum {
-    /// A sum whose first elements are zeros, as many as a multiple of [`LANES`].
-    #[inline(always)]
-    pub(super) fn after(zeros: usize) -> Self {
-        let mut sum = Self { filled: zeros % BLOCK, ..Self::default() };
-        for _ in 0..zeros / BLOCK {
-            sum.sums.push(1, 0.0);
-        }
-        sum
+/// Sum over a row of e^(x - max), by the row rule, without `canon`.
+#[inline(always)]
+pub(super) fn exp_sum(row: &[f32], max: f32) -> f32 {
+    if row.len() <= BLOCK {
+        return exp_block(row, max);
     }
+    let mut sums = Sums::default();
+    for block in row.chunks(BLOCK) {
+        sums.push(1, exp_block(block, max));
+    }
+    sums.end()
+}
 
-    /// Adds the next part.
-    #[inline(always)]
-    pub(super) fn add(&mut self, part: &[f32]) {
-        let (whole, rest) = part.as_chunks::<LANES>();
-        for chunk in whole {
-            for (lane, &x) in self.lanes.iter_mut().zip(chunk) {
-                *lane += x;
-            }
-        }
-        for (lane, &x) in self.lanes.iter_mut().zip(rest) {
-            *lane += x;
-        }
-        self.filled += part.len();
-        if self.filled == BLOCK {
-            self.sums.push(1, tree(std::mem::take(&mut self.lanes)));
-            self.filled = 0;
+#[inline(always)]
+fn exp_block(block: &[f32], max: f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    for first in (0..block.len()).step_by(LANES) {
+        // Padding adds +0: its exponential.
+        let group = load(block, first, f32::NEG_INFINITY);
+        for (lane, &x) in lanes.iter_mut().zip(&group) {
+            *lane += unary(Unary::Exp, canon(x - max));
         }
     }
-
-    /// The sum, without `canon`.
-    #[inline(always)]
-    pub(super) fn end(mut self) -> f32 {
-        if self.filled > 0 {
-            self.sums.push(1, tree(self.lanes));
-        }
-        self.sums.end()
-    }
+    tree(lanes)
 }
 
 /// The row rule as a stream: level 0 takes elements, each next level the sums of full blocks of the one below.

@@ -10,6 +10,8 @@ pub(super) trait Tile: Copy {
     const ROWS: usize;
     /// Columns of a tile, and of a packed panel.
     const COLUMNS: usize;
+    /// `ROWS` in whole registers.
+    const LOAD: usize;
 
     /// Writes the sums of `rows` rows of `COLUMNS`; those past `columns` are worthless.
     ///
@@ -62,6 +64,7 @@ pub(super) struct Avx512;
 impl Tile for Avx512 {
     const ROWS: usize = 12;
     const COLUMNS: usize = 32;
+    const LOAD: usize = 16;
 
     #[inline(always)]
     unsafe fn compute(
@@ -124,6 +127,7 @@ pub(super) struct Avx2;
 impl Tile for Avx2 {
     const ROWS: usize = 6;
     const COLUMNS: usize = 16;
+    const LOAD: usize = 8;
 
     #[inline(always)]
     unsafe fn compute(
@@ -184,6 +188,7 @@ pub(super) struct Portable;
 impl Tile for Portable {
     const ROWS: usize = 4;
     const COLUMNS: usize = 8;
+    const LOAD: usize = 4;
 
     #[inline(always)]
     unsafe fn compute(

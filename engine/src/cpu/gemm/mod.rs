@@ -18,6 +18,7 @@ pub(super) use self::pack::transpose4;
 
 use self::kernel::Tile;
 use super::isa::{Kernel, Level};
+use super::lanes::{lanes, update};
 use super::memory::Shared;
 
 /// Length of a chunk of k, fixed by the specification.
@@ -232,7 +233,7 @@ impl<T: Tile> Kernel for Blocks<T> {
                     };
                     for i in (0..m).step_by(T::ROWS) {
                         let rows = T::ROWS.min(m - i);
-                        pack::rows::<T>(a.from(i, p), rows, depth, strip);
+                        pack::rows::<T>(a.from(i, p), rows, m - i - rows, depth, strip);
                         self.strip(i, rows, p, depth, j, width, strip, block);
                     }
                 }
@@ -272,9 +273,9 @@ impl<T: Tile> Blocks<T> {
                     let c = product.c.write((i + r) * product.c_row + j + panel, columns);
                     let sums = &sums[r * T::COLUMNS..][..T::COLUMNS];
                     if columns == T::COLUMNS {
-                        add(&mut c[..T::COLUMNS], sums, first, last);
+                        add_whole(&mut c[..T::COLUMNS], sums, first, last);
                     } else {
-                        add(c, sums, first, last);
+                        add(c, &sums[..columns], first, last);
                     }
                 }
             }
@@ -282,30 +283,23 @@ impl<T: Tile> Blocks<T> {
     }
 }
 
-/// Adds a chunk's sums to the total.
+/// Adds a chunk's sums to the total, in a tile of full width.
+#[inline(always)]
+fn add_whole(c: &mut [f32], sums: &[f32], first: bool, last: bool) {
+    for (c, &sum) in c.iter_mut().zip(sums) {
+        let total = if first { sum } else { *c + sum };
+        *c = if last { canon(total) } else { total };
+    }
+}
+
+/// The same in a narrower one.
 #[inline(always)]
 fn add(c: &mut [f32], sums: &[f32], first: bool, last: bool) {
     match (first, last) {
-        (true, true) => {
-            for (c, &sum) in c.iter_mut().zip(sums) {
-                *c = canon(sum);
-            }
-        }
-        (true, false) => {
-            for (c, &sum) in c.iter_mut().zip(sums) {
-                *c = sum;
-            }
-        }
-        (false, true) => {
-            for (c, &sum) in c.iter_mut().zip(sums) {
-                *c = canon(*c + sum);
-            }
-        }
-        (false, false) => {
-            for (c, &sum) in c.iter_mut().zip(sums) {
-                *c += sum;
-            }
-        }
+        (true, true) => lanes!(c, [sum in sums] => canon(sum)),
+        (true, false) => c.copy_from_slice(sums),
+        (false, true) => update!(c, [c, sum in sums] => canon(c + sum)),
+        (false, false) => update!(c, [c, sum in sums] => c + sum),
     }
 }
 
