@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cairn_engine::graph::Op;
-use cairn_program::Limits;
+use cairn_program::{KnobValue, Limits, knobs};
 
 use crate::common::{NAMES, SHAKESPEARE, rows, text, traced};
 
@@ -34,9 +34,16 @@ fn a_schedule_becomes_its_values() {
     let program = &traced.program;
     let at = program.table_names.iter().position(|name| name.ends_with(" lr")).unwrap();
     let steps = traced.steps as f64;
+    let knobs = knobs(SHAKESPEARE).unwrap();
+    let number = |name: &str| match knobs.iter().find(|knob| knob.name == name).map(|knob| &knob.value) {
+        Some(KnobValue::Float(value)) => *value,
+        other => panic!("{name} is {other:?}"),
+    };
+    let (lr, warmup) = (number("LR"), number("WARMUP"));
     for (step, value) in program.tables[at].iter().enumerate() {
         let t = step as f64 / steps;
-        let expected = 3e-3 * f64::min(1.0, (t + 1.0 / steps) / 0.1) * 0.5 * (1.0 + libm_cos(std::f64::consts::PI * t));
+        let expected =
+            lr * f64::min(1.0, (t + 1.0 / steps) / warmup) * 0.5 * (1.0 + libm_cos(std::f64::consts::PI * t));
         assert!((f64::from(*value) - expected).abs() <= 1e-9, "step {step}: {value} {expected}");
     }
 }
@@ -45,9 +52,9 @@ fn libm_cos(x: f64) -> f64 {
     x.cos()
 }
 
-/// The figure stands in the release notes; here only that nothing is wildly wrong.
+/// Prints how long it takes.
 #[test]
-fn a_four_layer_gpt_traces_in_no_time() {
+fn a_four_layer_gpt_traces() {
     let mut context = text();
     context.budget = 5_000_000_000_000;
     let mut best = Duration::MAX;
@@ -58,5 +65,4 @@ fn a_four_layer_gpt_traces_in_no_time() {
         assert!(traced.nodes > 1_000 && traced.steps > 16, "{} {}", traced.nodes, traced.steps);
     }
     println!("4-layer GPT: {:.3} ms", best.as_secs_f64() * 1e3);
-    assert!(best.as_secs() < 5);
 }
