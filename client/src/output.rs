@@ -103,7 +103,7 @@ impl Ui {
     /// A bar over `total` steps on a terminal, a line now and then elsewhere.
     pub(crate) fn progress(&self, what: &str, total: u64) -> Progress {
         let bar = if self.live {
-            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(8));
+            let bar = ProgressBar::with_draw_target(Some(total.max(1)), ProgressDrawTarget::stderr_with_hz(8));
             let template = "{prefix} {bar:28.cyan/dim} {pos}/{len} {msg} {per_sec} {eta} left";
             bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_prefix(what.to_string());

@@ -50,6 +50,23 @@ pub(crate) fn ip(address: &Multiaddr) -> Option<IpAddr> {
     }
 }
 
+/// The name and port at the head of `address`, if it is one that must be looked up.
+pub(crate) fn name(address: &Multiaddr) -> Option<String> {
+    match address.iter().next()? {
+        Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) => Some(name.into_owned()),
+        _ => None,
+    }
+}
+
+/// `address` with its name replaced by `ip`; none if the name asks for the other family.
+pub(crate) fn looked_up(address: &Multiaddr, ip: IpAddr) -> Option<Multiaddr> {
+    match (address.iter().next()?, ip) {
+        (Protocol::Dns(_) | Protocol::Dns4(_), IpAddr::V4(ip)) => address.replace(0, |_| Some(Protocol::Ip4(ip))),
+        (Protocol::Dns(_) | Protocol::Dns6(_), IpAddr::V6(ip)) => address.replace(0, |_| Some(Protocol::Ip6(ip))),
+        _ => None,
+    }
+}
+
 /// How far an address can be reached from.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Reach {
@@ -139,6 +156,20 @@ mod tests {
         for (address, teller, want) in cases {
             let got = dialable(address.parse().unwrap(), teller.parse().unwrap());
             assert_eq!(got.is_some(), want, "{address} told by {teller}");
+        }
+    }
+
+    #[test]
+    fn a_name_becomes_the_addresses_of_its_family() {
+        let (v4, v6) = ("1.2.3.4".parse().unwrap(), "2001::5".parse().unwrap());
+        let cases = [("dns4", true, false), ("dns6", false, true), ("dns", true, true), ("ip4", false, false)];
+        for (kind, four, six) in cases {
+            let host = if kind == "ip4" { "9.9.9.9" } else { "a.example" };
+            let address: Multiaddr = format!("/{kind}/{host}/tcp/7").parse().unwrap();
+            assert_eq!(name(&address).is_some(), kind != "ip4");
+            let want4 = four.then(|| "/ip4/1.2.3.4/tcp/7".parse().unwrap());
+            let want6 = six.then(|| "/ip6/2001::5/tcp/7".parse().unwrap());
+            assert_eq!((looked_up(&address, v4), looked_up(&address, v6)), (want4, want6));
         }
     }
 

@@ -16,6 +16,8 @@ use crate::NetError;
 use crate::behaviour::topic;
 
 /// Something that happened on the network.
+// Most events are gossip: a box for each would cost more than the room in a bounded channel.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub enum Event {
     /// A gossiped record that passed the stateless gate; it was forwarded already.
@@ -34,7 +36,8 @@ pub enum Event {
         /// Takes the answer; dropping it refuses to answer.
         reply: Reply,
     },
-    /// A peer connected.
+    /// A peer connected: it can be asked, and gossip goes both ways from now on. What was gossiped
+    /// before is had by asking.
     Connected(PeerKey),
     /// The last connection with a peer ended.
     Disconnected(PeerKey),

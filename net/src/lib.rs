@@ -98,6 +98,18 @@ fn at_most(what: &'static str, got: usize, max: usize) -> Result<(), NetError> {
     if got > max { Err(NetError::TooMany { what, got, max }) } else { Ok(()) }
 }
 
+/// Whether nobody listens on a TCP address yet.
+///
+/// libp2p shares its ports, so that two nodes on one port would silently take turns.
+fn port_is_free(address: &Multiaddr) -> std::io::Result<()> {
+    match (address::ip(address), address.iter().nth(1)) {
+        (Some(ip), Some(libp2p::multiaddr::Protocol::Tcp(port))) if port != 0 => {
+            std::net::TcpListener::bind((ip, port)).map(drop)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Starts the network on the current tokio runtime.
 ///
 /// It ends when it is closed, when the last handle is dropped, or when the events are dropped.
@@ -114,9 +126,9 @@ pub fn spawn(config: Config) -> Result<(Handle, Events), NetError> {
     let mut swarm = behaviour::swarm(keys, &config.tracks, config.request_timeout)?;
     for address in &config.listen {
         let parsed = parse(address)?;
-        swarm
-            .listen_on(parsed)
-            .map_err(|error| NetError::Listen { address: address.clone(), why: error.to_string() })?;
+        let failed = |why: String| NetError::Listen { address: address.clone(), why };
+        port_is_free(&parsed).map_err(|error| failed(error.to_string()))?;
+        swarm.listen_on(parsed).map_err(|error| failed(error.to_string()))?;
     }
 
     let me = config.secret.public();

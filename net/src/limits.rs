@@ -34,13 +34,18 @@ pub const PEERS_WANTED: usize = 24;
 pub const IDLE: Duration = Duration::from_secs(600);
 /// Interval between pings of a connection.
 pub const PING_INTERVAL: Duration = Duration::from_secs(10);
-/// Time in which a ping must be answered, or the connection is closed as dead.
+/// Time in which a ping must be answered.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pings in a row without an answer after which a connection is dead; one may be lost to a machine
+/// that is busy training.
+pub const PINGS_LOST_MAX: u32 = 2;
 /// Silence in milliseconds after which QUIC gives a connection up: a killed peer restarts sooner
 /// than a person notices.
-pub const QUIC_SILENCE_MS: u32 = 8_000;
-/// Interval of QUIC's own keep-alive, a fourth of the silence it prevents.
+pub const QUIC_SILENCE_MS: u32 = 10_000;
+/// Interval of QUIC's own keep-alive, a fifth of the silence it prevents.
 pub const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// Time after which a connected peer that follows none of our tracks counts as a peer all the same.
+pub const READY_PATIENCE: Duration = Duration::from_secs(2);
 /// Streams that wait for their protocol on one connection.
 pub const NEGOTIATING_STREAMS_MAX: usize = 64;
 
@@ -59,8 +64,9 @@ pub const MESH_LOW: usize = 4;
 pub const MESH_HIGH: usize = 12;
 /// Peers of a mesh that we dialled ourselves, so that strangers cannot be all of it.
 pub const MESH_OUTGOING_MIN: usize = 2;
-/// Bytes around a record in a gossip message: topic, framing, control.
-pub const GOSSIP_FRAME_BYTES: usize = 4 * 1024;
+/// Bytes around a record in a gossip message: topic, framing, control. The library holds its limit
+/// against its whole read buffer, where the next messages already lie, so there must be room.
+pub const GOSSIP_FRAME_BYTES: usize = 48 * 1024;
 /// Messages queued for one slow peer before they are dropped.
 pub const GOSSIP_QUEUE_MAX: usize = 512;
 /// Gossiped records a second that one peer may hand us for good; the rest is ignored unread.
@@ -112,6 +118,8 @@ pub const REDIALS_MAX: u32 = 10;
 pub const STABLE: Duration = Duration::from_secs(5);
 /// Peers dialled in one go, so that a long list is no storm of packets.
 pub const DIALS_AT_ONCE_MAX: usize = 8;
+/// Time for looking up the name of a bootstrap peer.
+pub const LOOK_UP: Duration = Duration::from_secs(5);
 /// Pauses between asking one peer for its neighbours; the last one repeats.
 pub const NEIGHBOURS_PAUSES: [Duration; 4] =
     [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(10), Duration::from_secs(60)];

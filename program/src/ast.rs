@@ -3,6 +3,8 @@
 //! *Invariant:* children have smaller indices than their parents, names are resolved, everything in it is part of the
 //! training language; nothing in it is recursive, so dropping it is a handful of frees.
 
+use std::collections::BTreeMap;
+
 use crate::fault::Span;
 
 /// Index of an expression.
@@ -298,8 +300,8 @@ pub(crate) struct Ast {
     /// Module level.
     pub(crate) body: List,
     pub(crate) slots: u32,
-    /// Names of the module's slots.
-    pub(crate) globals: Vec<NameId>,
+    /// Slots of the module by name.
+    pub(crate) globals: BTreeMap<Box<str>, u32>,
     /// Information in literals, in bits.
     pub(crate) literal_bits: u64,
 }

@@ -81,9 +81,9 @@ impl Kind {
 pub struct Frame {
     /// Name of the function that was called.
     pub function: String,
-    /// 1-based line of the call.
+    /// 1-based line of the call, 0 where the engine calls.
     pub line: u32,
-    /// 1-based column of the call, in characters.
+    /// 1-based column of the call, in characters, 0 where the engine calls.
     pub column: u32,
 }
 
@@ -133,7 +133,11 @@ impl Diagnostic {
             let _ = write!(out, "  | {text}\n  | {indent}{}\n", "^".repeat(marked.max(1)));
         }
         for frame in self.stack.iter().rev().take(SHOWN_FRAMES_MAX) {
-            let _ = writeln!(out, "  in {}, called at {file}:{}:{}", frame.function, frame.line, frame.column);
+            let Frame { function, line, column } = frame;
+            let _ = match line {
+                0 => writeln!(out, "  in {function}, called by the engine"),
+                _ => writeln!(out, "  in {function}, called at {file}:{line}:{column}"),
+            };
         }
         if self.stack.len() > SHOWN_FRAMES_MAX {
             let _ = writeln!(out, "  … and {} more calls", self.stack.len() - SHOWN_FRAMES_MAX);

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use cairn_program::job::{
-    BackendChoice, Job, JobError, Message, Outcome, Report, Request, RunSummary, Task, TraceSummary, Work, child_main,
+    Allowance, BackendChoice, Job, JobError, Message, Outcome, Report, Request, RunSummary, Task, TraceSummary, Work,
+    child_main, work,
 };
 use cairn_protocol::limits::SEGMENTS;
-use cairn_protocol::{BoundedVec, GraphId, Hash32, Seed, Text};
+use cairn_protocol::{BoundedVec, CommitId, GraphId, Hash32, Seed, Text, VerifierKey, inside_step};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -38,6 +39,12 @@ fn behave(request: &Request, report: &mut Report<'_>) -> io::Result<()> {
         "honest" => {
             report(traced(10))?;
             report(Message::Step { seed: 0, step: 10, loss_bits: 0 })?;
+            report(ran(0, SEGMENTS))?;
+            report(ran(1, SEGMENTS))
+        }
+        "tells its niceness" => {
+            let Message::Traced(summary) = traced(10) else { return Ok(()) };
+            report(Message::Traced(TraceSummary { fuel: niceness(), ..summary }))?;
             report(ran(0, SEGMENTS))?;
             report(ran(1, SEGMENTS))
         }
@@ -70,7 +77,7 @@ fn behave(request: &Request, report: &mut Report<'_>) -> io::Result<()> {
             report(traced(10))?;
             report(ran(1, SEGMENTS))
         }
-        other => Err(io::Error::other(format!("no such behaviour: {other}"))),
+        _ => work(request, report),
     }
 }
 
@@ -93,9 +100,145 @@ fn request(source: &str) -> Request {
     }
 }
 
+/// A model of pairs of letters, for the names that ship.
+const BIGRAM: &str = "from cairn import param, embedding, adamw, group\n\
+    BATCH = 4\n\
+    LR = 0.1\n\
+    def model(tokens):\n    return embedding(tokens, param('pairs', (27, 27), init='normal', std=0.02))\n\
+    def optimizer():\n    return [group('*', adamw(lr=LR))]\n";
+
+/// Operations of a run of it: a validation, a test, and some dozens of steps.
+const BUDGET: u64 = 400_000_000;
+const NAMES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tracks/names/data/names.txt");
+
+fn task(source: &str, data: &str) -> Task {
+    Task {
+        source: Text::truncated(source),
+        converter: Text::truncated("names"),
+        data: Text::truncated(data),
+        budget: BUDGET,
+        memory: 256 << 20,
+        parameters: 10_000,
+        literal_bits: 10_000,
+    }
+}
+
+/// What became of a request, and all that was said on the way.
+type Heard = (Result<Outcome, JobError>, Vec<Message>);
+
+fn real(task: Task, work: Work) -> Result<Heard, Box<dyn Error>> {
+    let job = Job::spawn(&std::env::current_exe()?, Request { task, work }, LONG, 60)?;
+    let mut said = Vec::new();
+    let outcome = job.finish(&mut |message| {
+        said.push(message.clone());
+        true
+    });
+    Ok((outcome, said))
+}
+
+fn seeds() -> BoundedVec<Seed, 8> {
+    let mut seeds = BoundedVec::default();
+    assert!([3, 4].into_iter().all(|seed| seeds.push(Seed([seed; 32])).is_ok()));
+    seeds
+}
+
+fn running(backend: &str) -> Work {
+    let name = Text::truncated(backend);
+    Work::Run { seeds: seeds(), backend: BackendChoice { name, ..BackendChoice::cpu(1) } }
+}
+
+/// A program is run, on either backend, with one result.
+fn runs() -> Result<Vec<RunSummary>, Box<dyn Error>> {
+    let (outcome, said) = real(task(BIGRAM, NAMES), running("cpu"))?;
+    let Outcome::Done { traced, runs, inside } = outcome? else { panic!("a sound program did not run: {said:?}") };
+    assert!(traced.steps > u64::from(SEGMENTS) && traced.metered <= BUDGET, "{traced:?}");
+    assert!(inside.is_empty() && runs.len() == 2 && runs[0].root != runs[1].root, "{runs:?}");
+    let curve: Vec<(u64, f32)> = said
+        .iter()
+        .filter_map(|message| match message {
+            Message::Step { seed: 1, step, loss_bits } => Some((*step, f32::from_bits(*loss_bits))),
+            _ => None,
+        })
+        .collect();
+    assert!(curve.len() <= 201 && curve.is_sorted_by(|a, b| a.0 < b.0), "{curve:?}");
+    assert_eq!(curve.last().map(|(step, _)| *step), Some(traced.steps));
+    let (outcome, _) = real(task(BIGRAM, NAMES), running("reference"))?;
+    assert!(matches!(outcome?, Outcome::Done { runs: again, .. } if again == runs), "the backends differ");
+    Ok(runs)
+}
+
+/// A replay computes the same from the seeds alone; its proofs are the prover's own.
+fn replays(runs: &[RunSummary]) -> Result<(), Box<dyn Error>> {
+    let replay = |prover: u8| {
+        let commit = CommitId([9; 32]);
+        let (seeds, prover, backend) = (seeds(), VerifierKey([prover; 32]), BackendChoice::cpu(1));
+        let claimed = BoundedVec::default();
+        real(
+            task(BIGRAM, NAMES),
+            Work::Replay { seeds, claimed, prover, commit, audit: Hash32([prover.0[0]; 32]), backend },
+        )
+    };
+    let (outcome, said) = replay(1)?;
+    let Outcome::Done { traced, runs: again, inside } = outcome? else { panic!("no replay: {said:?}") };
+    assert_eq!((again.as_slice(), inside.len()), (runs, 2));
+    let leaves = said.iter().filter_map(|message| match message {
+        Message::Segment { leaf, .. } => Some(*leaf),
+        _ => None,
+    });
+    assert!(leaves.eq(runs.iter().flat_map(|run| run.leaves.iter().copied())), "leaves are reported as they come");
+    let (outcome, _) = replay(2)?;
+    let Outcome::Done { runs: again, inside: others, .. } = outcome? else { panic!("no replay") };
+    assert_eq!(again, runs);
+    // Two provers hash at the same step of a segment only by chance.
+    let drawn = |prover: u8, segment: u16| {
+        let len = (u64::from(segment) + 1) * traced.steps / 16 - u64::from(segment) * traced.steps / 16;
+        inside_step(VerifierKey([prover; 32]), CommitId([9; 32]), 0, segment, len)
+    };
+    for segment in 0..SEGMENTS {
+        let at = usize::from(segment);
+        assert_eq!(inside[0][at] == others[0][at], drawn(1, segment) == drawn(2, segment), "segment {segment}");
+    }
+    Ok(())
+}
+
+/// What cannot be run is said plainly.
+fn refusals() -> Result<(), Box<dyn Error>> {
+    let (outcome, _) = real(task("LR = 1.0\ndef model(:\n", NAMES), Work::Trace)?;
+    match outcome? {
+        Outcome::Refused(why) => assert_eq!((why.kind.as_str(), why.line), ("SyntaxError", 2)),
+        other => panic!("not Python: {other:?}"),
+    }
+    let wild = BIGRAM.replace("LR = 0.1", "LR = 1e30");
+    let (outcome, _) = real(task(&wild, NAMES), running("cpu"))?;
+    let outcome = outcome?;
+    assert!(matches!(&outcome, Outcome::Diverged { at: (0, 2, tensor), .. } if tensor == "pairs"), "{outcome:?}");
+    let failed = |task: Task, work: Work, wanted: &str| {
+        let (outcome, said) = real(task, work)?;
+        assert!(
+            matches!(&outcome, Err(JobError::Failed(why)) if why.contains(wanted)),
+            "{wanted}: {outcome:?} {said:?}"
+        );
+        Ok::<(), Box<dyn Error>>(())
+    };
+    failed(task(BIGRAM, "/nowhere/names.txt"), Work::Trace, "/nowhere/names.txt")?;
+    failed(task(BIGRAM, concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")), Work::Trace, "line 1, column 1")?;
+    failed(Task { converter: Text::truncated("csv"), ..task(BIGRAM, NAMES) }, Work::Trace, "`csv`")?;
+    failed(task(BIGRAM, NAMES), running("abacus"), "`abacus`")
+}
+
 fn run(source: &str, deadline: Duration, cpu_seconds: u64) -> Result<Result<Outcome, JobError>, Box<dyn Error>> {
     let job = Job::spawn(&std::env::current_exe()?, request(source), deadline, cpu_seconds)?;
     Ok(job.finish(&mut |_| true))
+}
+
+#[cfg(unix)]
+fn niceness() -> u64 {
+    rustix::process::getpriority_process(None).map_or(0, |niceness| u64::try_from(niceness).unwrap_or(0))
+}
+
+#[cfg(not(unix))]
+fn niceness() -> u64 {
+    0
 }
 
 fn parent() -> Result<(), Box<dyn Error>> {
@@ -104,6 +247,16 @@ fn parent() -> Result<(), Box<dyn Error>> {
         other => panic!("an honest job: {other:?}"),
     }
     if cfg!(target_os = "linux") {
+        let niceness = |gives_way| -> Result<u64, Box<dyn Error>> {
+            let allowance = Allowance { gives_way, ..Allowance::of(1000, 2, 1) };
+            let job = Job::start(&std::env::current_exe()?, request("tells its niceness"), allowance)?;
+            match job.finish(&mut |_| true)? {
+                Outcome::Done { traced, .. } => Ok(traced.fuel),
+                other => Err(format!("{other:?}").into()),
+            }
+        };
+        assert_eq!(niceness(false)?, self::niceness(), "a job has the priority of its parent");
+        assert!(niceness(true)? >= 10, "a job gives way");
         let started = Instant::now();
         let bomb = run("memory bomb", LONG, 30)?;
         assert!(matches!(bomb, Err(JobError::Memory)), "memory bomb: {bomb:?}");
@@ -128,6 +281,8 @@ fn parent() -> Result<(), Box<dyn Error>> {
     assert!(matches!(killed, Err(JobError::Died { .. })), "killed: {killed:?}");
     let stopped = Job::spawn(&std::env::current_exe()?, request("honest"), LONG, 30)?.finish(&mut |_| false);
     assert!(matches!(stopped, Err(JobError::Stopped)), "stopped: {stopped:?}");
+    replays(&runs()?)?;
+    refusals()?;
     println!("job: limits, lies and deadlines hold");
     Ok(())
 }

@@ -36,7 +36,7 @@ pub fn fast_track(folder: &Path, slack: f64) -> anyhow::Result<PathBuf> {
 }
 
 /// Operations of a run of [`fast_track`]: some tens of steps.
-const FAST_BUDGET: i64 = 2_000_000_000;
+const FAST_BUDGET: i64 = 3_000_000_000;
 /// Nats that the baseline reaches there, at worst.
 const FAST_BASELINE: f64 = 2.9;
 

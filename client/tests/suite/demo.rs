@@ -13,6 +13,9 @@ use crate::support::{Home, has};
 /// How long a demo may take to end after it was told to.
 const END: Duration = Duration::from_secs(20);
 
+/// A record that no run reaches, in units of 2^-24 nats.
+const OUT_OF_REACH: i64 = 1_000_000;
+
 /// A demo under way on the small track.
 struct Demo {
     home: Home,
@@ -25,6 +28,10 @@ impl Demo {
     fn start(more: &[&str]) -> Self {
         let home = Home::new();
         let dir = home.small_track();
+        Self::start_on(home, &dir, more)
+    }
+
+    fn start_on(home: Home, dir: &Path, more: &[&str]) -> Self {
         let temporary = home.path().join("tmp");
         fs::create_dir(&temporary).unwrap();
         let arguments = ["demo", "--json", "--track", dir.to_str().unwrap(), "--seed", "1"];
@@ -107,7 +114,9 @@ fn a_demo_ends_with_an_entry_and_leaves_only_its_record() {
 
 #[test]
 fn a_demo_without_an_entry_says_why() {
-    let mut demo = Demo::start(&["--minutes", "0.05", "--verifiers", "1", "--workers", "1"]);
+    let home = Home::new();
+    let dir = home.track_with_record(OUT_OF_REACH);
+    let mut demo = Demo::start_on(home, &dir, &["--minutes", "0.05", "--verifiers", "1", "--workers", "1"]);
     let (code, last) = demo.ended();
     let last = last.unwrap();
     assert_eq!((code, last["entries"].as_u64()), (Some(4), Some(0)), "{last}");
@@ -135,8 +144,8 @@ fn the_processes_of_a_killed_demo_end_by_themselves_and_the_next_one_cleans_up()
     signal(&demo.child, rustix::process::Signal::KILL);
     let (code, _) = demo.ended();
     assert_eq!((code, demo.left_behind()), (None, 1));
-    let mut next =
-        demo.home.command(&["demo", "--minutes", "0.02", "--track", demo.home.path().join("small").to_str().unwrap()]);
+    let dir = demo.home.track_with_record(OUT_OF_REACH);
+    let mut next = demo.home.command(&["demo", "--minutes", "0.02", "--track", dir.to_str().unwrap()]);
     let next = next.env("TMPDIR", demo.home.path().join("tmp")).output().unwrap();
     assert_eq!(next.status.code(), Some(4), "{}", String::from_utf8_lossy(&next.stderr));
     assert_eq!(demo.left_behind(), 0);

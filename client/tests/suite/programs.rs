@@ -4,11 +4,9 @@ use serde_json::Value;
 
 use crate::support::{Home, has};
 
-/// Operations of the runs here: a second at most, also in a debug build.
-const BUDGET: &str = "800M";
-
 fn run(home: &Home, more: &[&str]) -> Value {
-    home.json(&[&["run", "baseline", "--track", "names", "--budget", BUDGET][..], more].concat())
+    let track = home.small_track();
+    home.json(&[&["run", "baseline", "--track", track.to_str().unwrap()][..], more].concat())
 }
 
 #[test]

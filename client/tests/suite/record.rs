@@ -2,7 +2,7 @@
 
 use cairn_protocol::{
     AuthorSecret, Certificate, CertifiedEntry, ChainState, Commit, CommitId, Draft, EntryKind, GraphId, Hash32,
-    Proposal, Record, Researcher, Run, SeatSignature, Signed, Text, Ticket, Track, VerifierSecret, Vote, commitment,
+    Proposal, Researcher, Run, SeatSignature, Signed, Text, Ticket, Track, VerifierSecret, Vote, commitment,
     official_seeds,
 };
 use cairn_store::Store;
@@ -92,7 +92,7 @@ impl World {
     fn append(&mut self, kind: EntryKind) {
         let entry = self.chain.next(kind);
         let vote = Vote::sign(&entry, &self.verifier);
-        assert!(vote.verify().is_ok());
+        vote.verify().unwrap();
         let votes = vec![SeatSignature { seat: 0, signature: vote.signature }].try_into().unwrap();
         let certified = CertifiedEntry { entry, certificate: Certificate { votes } };
         self.chain.apply(&certified).unwrap();

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Home, has};
+use crate::support::{BUDGET, Home, has};
 
 fn keys(count: u8) -> String {
     // Any 32 bytes name a seat; these seats sign nothing.
@@ -46,6 +46,7 @@ fn what_does_not_fit_is_named() {
     let dir = home.small_track();
     let check = || home.run(&["track", "check", dir.to_str().unwrap()]);
     let good = fs::read_to_string(dir.join("track.toml")).unwrap();
+    assert!(good.contains(&BUDGET.to_string()));
     for (from, to, word) in [
         ("budget = ", "buget = ", "did you mean `budget`?"),
         ("\"data/names.txt\"", "\"../names.txt\"", "not a file of the folder"),
@@ -59,7 +60,7 @@ fn what_does_not_fit_is_named() {
         assert_eq!(ran.code, 1, "{to}: {}", ran.all());
         assert!(ran.err.contains(word), "{to}: {}", ran.err);
     }
-    fs::write(dir.join("track.toml"), good.replace("2000000000", "1000")).unwrap();
+    fs::write(dir.join("track.toml"), good.replace(&BUDGET.to_string(), "1000")).unwrap();
     let ran = check();
     assert_eq!(ran.code, 2, "over budget: {}", ran.all());
     fs::remove_file(dir.join("track.toml")).unwrap();

@@ -15,9 +15,10 @@ use crate::reference::attention::{score, score_grad, visible};
 
 use super::gemm::{CHUNK, Matrix, Packed, Product, Right, STRIP};
 use super::isa::Kernel;
+use super::lanes::{LANES, lanes, update};
 use super::memory::{Place, Shared};
-use super::reduce::{RowSum, row_max, row_sum_of};
-use super::step::{Context, Pieces};
+use super::reduce::{row_max, row_sum_after, row_sum_of};
+use super::step::{Context, Pieces, Sharing};
 use crate::reference::unary;
 
 /// Query rows of a block: full tiles for each instruction set.
@@ -44,6 +45,11 @@ impl Shape {
             }
             _ => unreachable!("attention takes four axes"),
         }
+    }
+
+    /// Distance of rows of scores: whole groups of lanes.
+    fn width(&self) -> usize {
+        self.keys.next_multiple_of(LANES)
     }
 
     /// Keys that a query may see.
@@ -96,15 +102,15 @@ pub(super) struct Forward {
 
 impl Forward {
     /// A unit is a head of an example.
-    pub(super) fn pieces(&self, threads: usize) -> Pieces {
+    pub(super) fn pieces(&self, sharing: Sharing) -> Pieces {
         let heads = &self.heads;
-        Pieces::new(heads.batch * heads.heads, 1, heads.queries * heads.cost(), threads)
+        Pieces::new(heads.batch * heads.heads, 1, heads.queries * heads.cost(), sharing)
     }
 
     /// Elements of scratch that a worker needs.
     pub(super) fn scratch(&self) -> usize {
         let Shape { keys, depth, .. } = self.heads;
-        let parts = [STRIP, Packed::len(depth, keys), Packed::len(keys, depth), ROWS * keys, ROWS];
+        let parts = [STRIP, Packed::len(depth, keys), Packed::len(keys, depth), ROWS * self.heads.width(), ROWS];
         parts.iter().map(|len| len.next_multiple_of(16)).sum()
     }
 
@@ -135,10 +141,10 @@ impl Forward {
                     depth,
                     room.take(Packed::len(keys, depth)),
                 );
-                let scores = room.take(ROWS * keys);
+                let scores = room.take(ROWS * heads.width());
                 let scales = room.take(ROWS);
                 for first in (0..queries).step_by(ROWS) {
-                    let block = Block { heads: *heads, first, rows: ROWS.min(queries - first), scores, width: keys };
+                    let block = Block { heads: *heads, first, rows: ROWS.min(queries - first), scores };
                     block.scores(context, strip, q, kt);
                     context.level.run(Softmax { block, scales, probabilities: false, bent: None });
                     let seen = block.keys();
@@ -146,7 +152,7 @@ impl Forward {
                         m: block.rows,
                         n: depth,
                         k: seen.len(),
-                        a: Matrix::new(Shared::new(scores.at(seen.start)), keys, false),
+                        a: Matrix::new(Shared::new(scores.at(seen.start)), heads.width(), false),
                         b: Right::Packed(v.from(seen.start, 0)),
                         c: Shared::new(y.at(first * depth)),
                         c_row: depth,
@@ -175,9 +181,8 @@ struct Block {
     heads: Shape,
     first: usize,
     rows: usize,
-    /// Scores [rows, keys].
+    /// Scores [rows, width].
     scores: Shared,
-    width: usize,
 }
 
 impl Block {
@@ -197,7 +202,7 @@ impl Block {
                 a: Matrix::new(Shared::new(q.at(self.first * depth)), depth, false),
                 b: Right::Packed(kt.from(0, seen.start)),
                 c: Shared::new(self.scores.at(seen.start)),
-                c_row: self.width,
+                c_row: self.heads.width(),
                 continues: false,
                 ends: true,
             }
@@ -226,36 +231,49 @@ impl Kernel for Softmax {
         let seen = block.keys();
         for row in 0..block.rows {
             let visible = block.heads.visible(block.first + row);
-            // SAFETY: the row was computed for these keys; the worker's scratch is nobody else's.
+            // Whole groups; masked keys among them get -infinity, whose exponential is +0.
+            let (start, end) = (visible.start / LANES * LANES, visible.end.next_multiple_of(LANES));
+            // SAFETY: the row was computed for these keys and has room for whole groups; the worker's scratch is nobody
+            // else's.
             unsafe {
-                let scores = block.scores.write(row * block.width + seen.start, seen.len());
-                let scale = scales.write(row, 1);
-                let visible = visible.start - seen.start..visible.end - seen.start;
-                scores[..visible.start].fill(0.0);
-                scores[visible.end..].fill(0.0);
-                let bent = bent.map(|bent| bent.write(row * block.width + seen.start + visible.start, visible.len()));
-                exponentials(&mut scores[visible.clone()], &block.heads.options, bent);
-                let mut sum = RowSum::after(seen.start);
-                scores[..visible.end].chunks(CHUNK).for_each(|part| sum.add(part));
-                scale[0] = unary(Unary::Recip, canon(sum.end()));
-                if probabilities {
-                    scores[visible].iter_mut().for_each(|e| *e = canon(*e * scale[0]));
-                }
+                let row_scores = block.scores.write(row * block.heads.width(), block.heads.width());
+                let bent = bent.map(|bent| bent.write(row * block.heads.width() + start, end - start));
+                score_all(&mut row_scores[start..end], &block.heads.options, bent);
+                row_scores[start..visible.start].fill(f32::NEG_INFINITY);
+                row_scores[visible.end..end].fill(f32::NEG_INFINITY);
+                let scores = &mut row_scores[start..end];
+                let max = row_max(scores);
+                update!(scores, [s] => unary(Unary::Exp, canon(s - max)));
+                row_scores[seen.start..start].fill(0.0);
+                row_scores[end.min(seen.end)..seen.end].fill(0.0);
+                scales.write(row, 1)[0] = canon(row_sum_after(seen.start, &row_scores[seen.start..end]));
+            }
+        }
+        // SAFETY: as above.
+        let scales = unsafe { scales.write(0, block.rows) };
+        update!(scales, [z] => unary(Unary::Recip, z));
+        if probabilities {
+            for (row, &scale) in scales.iter().enumerate() {
+                let visible = block.heads.visible(block.first + row);
+                let (start, end) = (visible.start / LANES * LANES, visible.end.next_multiple_of(LANES));
+                // SAFETY: as above.
+                let row = unsafe { block.scores.write(row * block.heads.width() + start, end - start) };
+                update!(row, [e] => canon(e * scale));
             }
         }
     }
 }
 
-/// Scaled, capped, less the maximum, exponentiated.
+/// Scaled and capped.
 #[inline(always)]
-fn exponentials(scores: &mut [f32], options: &Attention, bent: Option<&mut [f32]>) {
-    let options = *options;
+fn score_all(scores: &mut [f32], options: &Attention, bent: Option<&mut [f32]>) {
     match bent {
-        Some(bent) => scores.iter_mut().zip(bent).for_each(|(s, bent)| (*s, *bent) = score(&options, *s)),
-        None => scores.iter_mut().for_each(|s| *s = score(&options, *s).0),
+        None => update!(scores, [s] => score(options, s).0),
+        Some(bent) => {
+            lanes!(bent, [s in scores] => score(options, s).1);
+            update!(scores, [s] => score(options, s).0);
+        }
     }
-    let max = row_max(scores);
-    scores.iter_mut().for_each(|s| *s = unary(Unary::Exp, canon(*s - max)));
 }
 
 /// Result rows times the reciprocal of their row's sum.
@@ -274,7 +292,7 @@ impl Kernel for Normalise {
         for row in 0..self.block.rows {
             // SAFETY: the rows of this block are this piece's own.
             let (y, scale) = unsafe { (self.y.write(row * depth, depth), self.scales.read(row, 1)[0]) };
-            y.iter_mut().for_each(|y| *y = canon(*y * scale));
+            update!(y, [y] => canon(y * scale));
         }
     }
 }
@@ -316,20 +334,20 @@ struct Head<'a, 'c> {
 
 impl Backward {
     /// A unit is a head of keys of an example, with all its heads of queries.
-    pub(super) fn pieces(&self, threads: usize) -> Pieces {
+    pub(super) fn pieces(&self, sharing: Sharing) -> Pieces {
         let heads = &self.heads;
         let queries = heads.queries * heads.heads / heads.key_heads;
-        Pieces::new(heads.batch * heads.key_heads, 1, 3 * queries * heads.cost(), threads)
+        Pieces::new(heads.batch * heads.key_heads, 1, 3 * queries * heads.cost(), sharing)
     }
 
     fn parts(&self) -> [usize; 12] {
         let Shape { keys, depth, queries, options, .. } = self.heads;
         let (rows, packed) = (queries.min(CHUNK), Packed::len(depth, keys));
         let block = Packed::len(rows, depth);
-        let bent = if options.soft_cap == 0 { 0 } else { ROWS * keys };
+        let bent = if options.soft_cap == 0 { 0 } else { ROWS * self.heads.width() };
         let own = if self.heads.heads == self.heads.key_heads { 0 } else { keys * depth };
-        let keys_packed = Packed::len(keys, depth);
-        [STRIP, packed, packed, keys_packed, rows * keys, rows * keys, ROWS, block, block, bent, own, own]
+        let (keys_packed, scores) = (Packed::len(keys, depth), rows * self.heads.width());
+        [STRIP, packed, packed, keys_packed, scores, scores, ROWS, block, block, bent, own, own]
     }
 
     /// Elements of scratch that a worker needs.
@@ -386,7 +404,9 @@ impl Backward {
                     for total in [shared.dk, shared.dv].into_iter().flatten() {
                         total.write(0, keys * depth).fill(0.0);
                     }
-                    (0..queries).step_by(CHUNK).for_each(|first| shared.chunk(first));
+                    for first in (0..queries).step_by(CHUNK) {
+                        shared.chunk(first);
+                    }
                     for (total, sum) in [(shared.dk, dk), (shared.dv, dv)] {
                         if let (Some(total), Some(sum)) = (total, sum) {
                             let sum = (!first).then(|| sum.write(0, keys * depth));
@@ -411,8 +431,16 @@ impl Kernel for Complete<'_> {
     #[inline(always)]
     fn run(self) {
         match self.sum {
-            None => self.total.iter_mut().for_each(|x| *x = canon(*x)),
-            Some(sum) => sum.iter_mut().zip(self.total).for_each(|(sum, x)| *sum = canon(*sum + canon(*x))),
+            None => {
+                for x in self.total.iter_mut() {
+                    *x = canon(*x);
+                }
+            }
+            Some(sum) => {
+                for (sum, x) in sum.iter_mut().zip(self.total) {
+                    *sum = canon(*sum + canon(*x));
+                }
+            }
         }
     }
 }
@@ -442,18 +470,18 @@ impl Head<'_, '_> {
 
     /// Probabilities and their gradients of a block of queries, at row `at` of the chunk; and the queries' gradients.
     unsafe fn rows(&self, first: usize, rows: usize, at: usize) {
-        let (keys, depth) = (self.heads.keys, self.heads.depth);
+        let (width, depth) = (self.heads.width(), self.heads.depth);
         // SAFETY: owed by the caller: these rows lie in the head and in the chunk.
         unsafe {
-            let scores = Shared::new(self.p.at(at * keys));
-            let block = Block { heads: self.heads, first, rows, scores, width: keys };
+            let scores = Shared::new(self.p.at(at * width));
+            let block = Block { heads: self.heads, first, rows, scores };
             block.scores(self.context, self.strip, self.q, self.kt);
             let seen = block.keys();
             self.context.level.run(Softmax { block, scales: self.scales, probabilities: true, bent: self.bent });
             if self.dq.is_none() && self.dk.is_none() {
                 return;
             }
-            let ds = Shared::new(self.ds.at(at * keys));
+            let ds = Shared::new(self.ds.at(at * width));
             Block { scores: ds, ..block }.scores(self.context, self.strip, self.dy, self.vt);
             let [y, dy] = [self.y, self.dy].map(|it| Shared::new(it.at(first * depth)));
             self.context.level.run(ScoreGradients { block, ds, y, dy, bent: self.bent });
@@ -462,7 +490,7 @@ impl Head<'_, '_> {
                     m: rows,
                     n: depth,
                     k: seen.len(),
-                    a: Matrix::new(Shared::new(ds.at(seen.start)), keys, false),
+                    a: Matrix::new(Shared::new(ds.at(seen.start)), width, false),
                     b: Right::Packed(self.k.from(seen.start, 0)),
                     c: Shared::new(dq.at(first * depth)),
                     c_row: depth,
@@ -477,7 +505,7 @@ impl Head<'_, '_> {
     /// total [keys, depth] += weights [rows, keys]ᵀ · right [rows, depth], by strips of keys: rows that see none of a
     /// strip are left out.
     unsafe fn strips(&self, first: usize, rows: usize, weights: Shared, right: Packed, total: Shared) {
-        let (keys, depth) = (self.heads.keys, self.heads.depth);
+        let (keys, depth, stride) = (self.heads.keys, self.heads.depth, self.heads.width());
         let causal = self.heads.visible(0).end < keys;
         let seen = self.heads.block(first..first + rows);
         let mut key = seen.start;
@@ -498,7 +526,7 @@ impl Head<'_, '_> {
                     m: width,
                     n: depth,
                     k: to - from,
-                    a: Matrix::new(Shared::new(weights.at(from * keys + key)), keys, true),
+                    a: Matrix::new(Shared::new(weights.at(from * stride + key)), stride, true),
                     b: Right::Packed(right.from(from, 0)),
                     c: Shared::new(total.at(key * depth)),
                     c_row: depth,
@@ -536,24 +564,16 @@ impl Kernel for ScoreGradients {
             unsafe {
                 let (y, dy) = (y.read(row * depth, depth), dy.read(row * depth, depth));
                 let dot = canon(row_sum_of(dy, y, |dy, y| canon(dy * y)));
-                let p = block.scores.read(row * block.width + visible.start, visible.len());
-                let ds = ds.write(row * block.width + seen.start, seen.len());
-                let bent = bent.map(|bent| bent.read(row * block.width + visible.start, visible.len()));
+                let p = block.scores.read(row * block.heads.width() + visible.start, visible.len());
+                let ds = ds.write(row * block.heads.width() + seen.start, seen.len());
+                let bent = bent.map(|bent| bent.read(row * block.heads.width() + visible.start, visible.len()));
                 let visible = visible.start - seen.start..visible.end - seen.start;
                 ds[..visible.start].fill(0.0);
                 ds[visible.end..].fill(0.0);
                 let ds = &mut ds[visible];
                 match bent {
-                    Some(bent) => {
-                        for ((ds, &p), &bent) in ds.iter_mut().zip(p).zip(bent) {
-                            *ds = score_grad(&options, [p, *ds, dot], bent);
-                        }
-                    }
-                    None => {
-                        for (ds, &p) in ds.iter_mut().zip(p) {
-                            *ds = score_grad(&options, [p, *ds, dot], 0.0);
-                        }
-                    }
+                    Some(bent) => update!(ds, [ds, p in p, bent in bent] => score_grad(&options, [p, ds, dot], bent)),
+                    None => update!(ds, [ds, p in p] => score_grad(&options, [p, ds, dot], 0.0)),
                 }
             }
         }

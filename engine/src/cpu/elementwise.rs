@@ -12,7 +12,7 @@ use crate::reference::elementwise::{binary, compare, to_float, unary};
 
 use super::isa::Kernel;
 use super::memory::{Place, Shared};
-use super::step::{Context, Pieces};
+use super::step::{Context, Pieces, Sharing};
 
 /// Elements of a block: a few dozen registers of this length fit the first-level cache.
 pub(super) const BLOCK: usize = 512;
@@ -135,9 +135,9 @@ impl Program {
     }
 
     /// How the elements are split.
-    pub(super) fn pieces(&self, threads: usize) -> Pieces {
+    pub(super) fn pieces(&self, sharing: Sharing) -> Pieces {
         let cost: usize = self.instructions.iter().map(|instruction| instruction.operation.cost()).sum();
-        Pieces::new(self.len, BLOCK, cost, threads)
+        Pieces::new(self.len, BLOCK, cost, sharing)
     }
 
     /// Runs the program on elements `start..end`.

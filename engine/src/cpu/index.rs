@@ -8,7 +8,7 @@ use crate::number::canon;
 
 use super::isa::Kernel;
 use super::memory::{Place, Shared};
-use super::step::{Context, Pieces};
+use super::step::{Context, Pieces, Sharing};
 
 /// Columns of an embedding's gradient that are added side by side.
 const STRIPE: usize = 64;
@@ -47,15 +47,15 @@ pub(super) struct Indexed {
 
 impl Indexed {
     /// How positions (for an embedding's gradient: stripes of columns) are shared out.
-    pub(super) fn pieces(&self, threads: usize) -> Pieces {
+    pub(super) fn pieces(&self, sharing: Sharing) -> Pieces {
         match self.kind {
-            Kind::Embedding => Pieces::new(self.count, 1, self.width, threads),
+            Kind::Embedding => Pieces::new(self.count, 1, self.width, sharing),
             Kind::EmbeddingGrad => {
                 let cost = (self.count + self.rows) * STRIPE.min(self.width);
-                Pieces::new(self.width.div_ceil(STRIPE), 1, cost, threads)
+                Pieces::new(self.width.div_ceil(STRIPE), 1, cost, sharing)
             }
-            Kind::Take => Pieces::new(self.count, 1, 4, threads),
-            Kind::TakeGrad => Pieces::new(self.count, 1, self.rows, threads),
+            Kind::Take => Pieces::new(self.count, 1, 4, sharing),
+            Kind::TakeGrad => Pieces::new(self.count, 1, self.rows, sharing),
         }
     }
 
@@ -80,46 +80,79 @@ impl Kernel for Units<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let &Indexed { kind, count, rows, width, .. } = self.indexed;
-        // An index that names nothing is none.
-        let named = |id: i32| usize::try_from(id).ok().filter(|&id| id < rows);
-        let Self { values, to, units, .. } = self;
-        // SAFETY: `Indexed::run` was promised the tensors; a unit's results are its own.
+        for unit in self.units.clone() {
+            // SAFETY: `Indexed::run` was promised the tensors; a unit's results are its own.
+            unsafe {
+                match self.indexed.kind {
+                    Kind::EmbeddingGrad => self.stripe(unit),
+                    _ => self.position(unit),
+                }
+            }
+        }
+    }
+}
+
+impl Units<'_> {
+    /// What the index at a position names, if it names anything.
+    #[inline(always)]
+    unsafe fn named(&self, i: usize) -> Option<usize> {
+        // SAFETY: owed by the caller.
+        let id = unsafe { self.ids.read_int(i, 1)[0] };
+        usize::try_from(id).ok().filter(|&id| id < self.indexed.rows)
+    }
+
+    #[inline(always)]
+    unsafe fn position(&self, i: usize) {
+        let &Indexed { kind, rows, width, .. } = self.indexed;
+        let Self { values, to, .. } = self;
+        // SAFETY: owed by the caller.
         unsafe {
-            let ids = self.ids.read_int(0, count);
+            let named = self.named(i);
             match kind {
-                Kind::Embedding => units.for_each(|i| {
+                Kind::Embedding => {
                     let to = to.write(i * width, width);
-                    match named(ids[i]) {
+                    match named {
                         Some(row) => to.copy_from_slice(values.read(row * width, width)),
                         None => to.fill(0.0),
                     }
-                }),
-                Kind::Take => units.for_each(|i| {
-                    to.write(i, 1)[0] = named(ids[i]).map_or(0.0, |at| *values.at(i * rows + at));
-                }),
-                Kind::TakeGrad => units.for_each(|i| {
+                }
+                Kind::Take => to.write(i, 1)[0] = named.map_or(0.0, |at| *values.at(i * rows + at)),
+                Kind::TakeGrad => {
                     let to = to.write(i * rows, rows);
                     to.fill(0.0);
-                    if let Some(at) = named(ids[i]) {
+                    if let Some(at) = named {
                         to[at] = *values.at(i);
                     }
-                }),
-                Kind::EmbeddingGrad => units.for_each(|stripe| {
-                    let first = stripe * STRIPE;
-                    let columns = STRIPE.min(width - first);
-                    (0..rows).for_each(|row| to.write(row * width + first, columns).fill(0.0));
-                    for (i, &id) in ids.iter().enumerate() {
-                        if let Some(row) = named(id) {
-                            let dy = values.read(i * width + first, columns);
-                            let to = to.write(row * width + first, columns);
-                            to.iter_mut().zip(dy).for_each(|(to, &dy)| *to += dy);
-                        }
+                }
+                Kind::EmbeddingGrad => {}
+            }
+        }
+    }
+
+    /// Some columns of an embedding's gradient.
+    #[inline(always)]
+    unsafe fn stripe(&self, stripe: usize) {
+        let &Indexed { count, rows, width, .. } = self.indexed;
+        let first = stripe * STRIPE;
+        let columns = STRIPE.min(width - first);
+        // SAFETY: owed by the caller.
+        unsafe {
+            let to = |row: usize| self.to.write(row * width + first, columns);
+            for row in 0..rows {
+                to(row).fill(0.0);
+            }
+            for i in 0..count {
+                if let Some(row) = self.named(i) {
+                    let dy = self.values.read(i * width + first, columns);
+                    for (to, &dy) in to(row).iter_mut().zip(dy) {
+                        *to += dy;
                     }
-                    for row in 0..rows {
-                        to.write(row * width + first, columns).iter_mut().for_each(|to| *to = canon(*to));
-                    }
-                }),
+                }
+            }
+            for row in 0..rows {
+                for to in to(row) {
+                    *to = canon(*to);
+                }
             }
         }
     }

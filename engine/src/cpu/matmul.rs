@@ -5,7 +5,12 @@ use std::ops::Range;
 use super::gemm::{self, Matrix, Product, Right};
 use super::isa::Level;
 use super::memory::{Place, Shared};
-use super::step::{Context, Pieces};
+use super::step::{Context, Pieces, Sharing};
+
+/// Products with fewer rows or columns are narrow.
+const NARROW: usize = 192;
+/// Multiplications with additions that take as long as a simple operation.
+const FLOPS: usize = 4;
 
 /// c [batch, m, n] = a [batch, m, k] · b [batch, k, n], either operand stored transposed.
 #[derive(Debug)]
@@ -30,14 +35,16 @@ pub(super) struct MatMul {
 
 impl MatMul {
     /// Settles how products are split. One thread takes each product whole; more share its rows or, when there are
-    /// more of those, its columns.
-    pub(super) fn split(&mut self, threads: usize, level: Level) {
-        let wanted = (threads * 4).div_ceil(self.batch).min((2 * self.m * self.n * self.k) / 100_000).max(1);
+    /// more of those, its columns. Each part packs the other operand again, so narrow products have fewer parts.
+    pub(super) fn split(&mut self, sharing: Sharing, level: Level) {
+        let Self { batch, m, n, k, .. } = *self;
+        let pieces = sharing.pieces(batch * m * n * k / FLOPS);
+        let pieces = if m.min(n) < NARROW { pieces.div_ceil(2) } else { pieces }.div_ceil(batch);
         let (rows, columns) = gemm::tile(level);
-        self.part = match (threads, self.m >= self.n) {
-            (1, _) => (self.m, self.n),
-            (_, true) => (self.m.div_ceil(wanted).next_multiple_of(rows), self.n),
-            (_, false) => (self.m, self.n.div_ceil(wanted).next_multiple_of(columns)),
+        self.part = match (pieces, m >= n) {
+            (1, _) => (m, n),
+            (_, true) => (m.div_ceil(pieces).next_multiple_of(rows), n),
+            (_, false) => (m, n.div_ceil(pieces).next_multiple_of(columns)),
         };
     }
 
@@ -46,13 +53,13 @@ impl MatMul {
     }
 
     /// How the parts are shared out.
-    pub(super) fn pieces(&self, threads: usize, _level: Level) -> Pieces {
+    pub(super) fn pieces(&self, sharing: Sharing) -> Pieces {
         let (down, across) = self.parts();
         Pieces::new(
             self.batch * down * across,
             1,
-            self.part.0.min(self.m) * self.part.1.min(self.n) * self.k / 4,
-            threads,
+            self.part.0.min(self.m) * self.part.1.min(self.n) * self.k / FLOPS,
+            sharing,
         )
     }
 

@@ -14,6 +14,7 @@ mod elementwise;
 mod gemm;
 mod index;
 mod isa;
+mod lanes;
 mod matmul;
 mod memory;
 mod moves;
@@ -34,7 +35,11 @@ use self::isa::Level;
 use self::memory::{Buffer, Region, Shared};
 use self::plan::Plan;
 use self::pool::Pool;
-use self::step::{Context, Step};
+use self::step::{Context, Sharing, Step};
+
+/// Work of fewer simple operations, some tens of microseconds, is done by the calling thread: waking another one, and on
+/// a busy machine waiting for it, costs more.
+const INLINE_BELOW: usize = 400_000;
 
 /// The cpu backend: one graph made ready.
 #[derive(Debug)]
@@ -57,10 +62,19 @@ impl Cpu {
     /// # Errors
     /// The processor lacks the instruction set, memory or threads cannot be had, or `wanted` is not of this graph.
     pub fn new(graph: &Graph, wanted: &[NodeId], options: &Options) -> Result<Self, BackendError> {
+        Self::sharing(graph, wanted, options, INLINE_BELOW)
+    }
+
+    /// As [`Cpu::new`], but work is shared among threads from `least` simple operations on: for tests, which share
+    /// small graphs out.
+    ///
+    /// # Errors
+    /// As for [`Cpu::new`].
+    pub fn sharing(graph: &Graph, wanted: &[NodeId], options: &Options, least: usize) -> Result<Self, BackendError> {
         let level = Level::new(options.isa)?;
         let pool = Pool::new(options.threads)?;
         let threads = pool.threads();
-        let plan = Plan::new(graph, wanted, options.fuse, threads, level)?;
+        let plan = Plan::new(graph, wanted, options.fuse, Sharing { threads, least }, level)?;
         let arena = Buffer::new(plan.arena)?;
         let scratch = (0..threads).map(|_| Buffer::new(plan.scratch)).collect::<Result<Vec<_>, _>>()?;
         let nothing = Shared::new(arena.start());

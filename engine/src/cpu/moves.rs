@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::gemm::transpose4;
 use super::memory::{Place, Shared};
-use super::step::{Context, Pieces};
+use super::step::{Context, Pieces, Sharing};
 
 /// Rows of a transposed tile: a cache line's elements.
 const TILE: usize = 16;
@@ -85,9 +85,9 @@ impl Move {
     }
 
     /// How the units are shared out.
-    pub(super) fn pieces(&self, threads: usize) -> Pieces {
+    pub(super) fn pieces(&self, sharing: Sharing) -> Pieces {
         let (units, cost) = self.units();
-        Pieces::new(units, 1, 2 * cost, threads)
+        Pieces::new(units, 1, 2 * cost, sharing)
     }
 
     /// # Safety
@@ -96,26 +96,30 @@ impl Move {
         let (from, to) = (context.at(self.from), context.at(self.to));
         // SAFETY: the planner made the box from shapes that lie in both tensors.
         unsafe {
-            match self.inner {
-                Inner::Clear(_) => to.write(units.start, units.len()).fill(0.0),
-                Inner::Run(len) => units.for_each(|unit| {
-                    let (a, b) = self.offsets(unit);
-                    to.write(b, len).copy_from_slice(from.read(a, len));
-                }),
-                Inner::Line(axis) => units.for_each(|unit| {
-                    let (a, b) = self.offsets(unit);
-                    (0..axis.len).for_each(|i| *to.at(b + i * axis.to) = *from.at(a + i * axis.from));
-                }),
-                Inner::Transpose { source, result } => {
-                    let tiles = source.len.div_ceil(TILE);
-                    units.for_each(|unit| {
-                        let (a, b) = self.offsets(unit / tiles);
+            if let Inner::Clear(_) = self.inner {
+                return to.write(units.start, units.len()).fill(0.0);
+            }
+            let tiles = match self.inner {
+                Inner::Transpose { source, .. } => source.len.div_ceil(TILE),
+                _ => 1,
+            };
+            for unit in units {
+                let (a, b) = self.offsets(unit / tiles);
+                let (from, to) = (Shared::new(from.at(a)), Shared::new(to.at(b)));
+                match self.inner {
+                    Inner::Clear(_) => {}
+                    Inner::Run(len) => to.write(0, len).copy_from_slice(from.read(0, len)),
+                    Inner::Line(axis) => {
+                        for i in 0..axis.len {
+                            *to.at(i * axis.to) = *from.at(i * axis.from);
+                        }
+                    }
+                    Inner::Transpose { source, result } => {
                         let first = unit % tiles * TILE;
                         let rows = TILE.min(source.len - first);
-                        let from = Shared::new(from.at(a + first));
-                        let to = Shared::new(to.at(b + first * source.to));
+                        let (from, to) = (Shared::new(from.at(first)), Shared::new(to.at(first * source.to)));
                         transpose(from, result.from, to, source.to, rows, result.len);
-                    });
+                    }
                 }
             }
         }

@@ -7,7 +7,7 @@ use crate::random::Stream;
 
 use super::isa::Kernel;
 use super::memory::Place;
-use super::step::{Context, Pieces};
+use super::step::{Context, Pieces, Sharing};
 
 /// Fresh numbers at each step.
 #[derive(Debug)]
@@ -24,8 +24,8 @@ pub(super) struct Draw {
 
 impl Draw {
     /// How elements are shared out.
-    pub(super) fn pieces(&self, threads: usize) -> Pieces {
-        Pieces::new(self.len, 16, 64, threads)
+    pub(super) fn pieces(&self, sharing: Sharing) -> Pieces {
+        Pieces::new(self.len, 16, 64, sharing)
     }
 
     /// # Safety
@@ -59,8 +59,16 @@ impl Kernel for Elements<'_> {
     fn run(self) {
         let Self { stream, step, first, .. } = self;
         match self.kind {
-            Random::Uniform => self.to.iter_mut().zip(first..).for_each(|(to, i)| *to = stream.uniform(step, i)),
-            Random::Normal => self.to.iter_mut().zip(first..).for_each(|(to, i)| *to = stream.normal(step, i)),
+            Random::Uniform => {
+                for (to, i) in self.to.iter_mut().zip(first..) {
+                    *to = stream.uniform(step, i);
+                }
+            }
+            Random::Normal => {
+                for (to, i) in self.to.iter_mut().zip(first..) {
+                    *to = stream.normal(step, i);
+                }
+            }
         }
     }
 }

@@ -5,14 +5,15 @@
 
 use std::ops::Range;
 
+use crate::graph::Unary;
 use crate::number::canon;
+use crate::reference::unary;
 
 use super::isa::Kernel;
+use super::lanes::{LANES, load};
 use super::memory::{Place, Shared};
-use super::step::{Context, Pieces};
+use super::step::{Context, Pieces, Sharing};
 
-/// Lanes of a row sum.
-pub(super) const LANES: usize = 16;
 /// Elements of a block of a row sum.
 pub(super) const BLOCK: usize = 4096;
 /// Elements of a chunk of a column sum.
@@ -103,13 +104,13 @@ impl Reduce {
     }
 
     /// How the results, or stripes of them, are shared out.
-    pub(super) fn pieces(&self, threads: usize) -> Pieces {
+    pub(super) fn pieces(&self, sharing: Sharing) -> Pieces {
         let results: usize = self.kept.iter().map(|&(len, _)| len).product();
         match self.columns() {
             Some(columns) => {
-                Pieces::new(results / columns * columns.div_ceil(STRIPE), 1, self.len() * STRIPE.min(columns), threads)
+                Pieces::new(results / columns * columns.div_ceil(STRIPE), 1, self.len() * STRIPE.min(columns), sharing)
             }
-            None => Pieces::new(results, 1, self.len(), threads),
+            None => Pieces::new(results, 1, self.len(), sharing),
         }
     }
 
@@ -176,7 +177,9 @@ impl Units<'_> {
                 }
                 Kind::RowSum => {
                     let mut sums = Sums::default();
-                    (0..len).for_each(|i| sums.push(0, element(i)));
+                    for i in 0..len {
+                        sums.push(0, element(i));
+                    }
                     self.to.write(unit, 1)[0] = canon(sums.end());
                 }
                 Kind::ColumnSum => {
@@ -217,7 +220,9 @@ impl Units<'_> {
             if reduce.kind == Kind::Max {
                 to.copy_from_slice(row(0));
                 for i in 1..len {
-                    to.iter_mut().zip(row(i)).for_each(|(max, &x)| *max = larger(*max, x));
+                    for (max, &x) in to.iter_mut().zip(row(i)) {
+                        *max = larger(*max, x);
+                    }
                 }
                 return;
             }
@@ -226,14 +231,22 @@ impl Units<'_> {
                 let mut sum = [0.0f32; STRIPE];
                 for i in chunk..len.min(chunk + CHUNK) {
                     if width == STRIPE {
-                        sum.iter_mut().zip(&row(i)[..STRIPE]).for_each(|(sum, &x)| *sum += x);
+                        for (sum, &x) in sum.iter_mut().zip(&row(i)[..STRIPE]) {
+                            *sum += x;
+                        }
                     } else {
-                        sum.iter_mut().zip(row(i)).for_each(|(sum, &x)| *sum += x);
+                        for (sum, &x) in sum.iter_mut().zip(row(i)) {
+                            *sum += x;
+                        }
                     }
                 }
-                total.iter_mut().zip(&sum).for_each(|(total, &sum)| *total += sum);
+                for (total, &sum) in total.iter_mut().zip(&sum) {
+                    *total += sum;
+                }
             }
-            to.iter_mut().zip(&total).for_each(|(to, &total)| *to = canon(total));
+            for (to, &total) in to.iter_mut().zip(&total) {
+                *to = canon(total);
+            }
         }
     }
 }
@@ -247,16 +260,20 @@ pub(super) fn larger(a: f32, b: f32) -> f32 {
 /// Maximum of a row: exact, so in any order.
 #[inline(always)]
 pub(super) fn row_max(row: &[f32]) -> f32 {
-    let (whole, rest) = row.as_chunks::<LANES>();
-    let mut max = f32::NEG_INFINITY;
-    if let Some(first) = whole.first() {
-        let mut lanes = *first;
-        for chunk in whole {
-            lanes.iter_mut().zip(chunk).for_each(|(max, &x)| *max = larger(*max, x));
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for first in (0..row.len()).step_by(LANES) {
+        let group = load(row, first, f32::NEG_INFINITY);
+        for (max, &x) in lanes.iter_mut().zip(&group) {
+            *max = larger(*max, x);
         }
-        max = lanes.iter().fold(max, |max, &x| larger(max, x));
     }
-    rest.iter().fold(max, |max, &x| larger(max, x))
+    for half in [8, 4, 2, 1] {
+        let (low, high) = lanes.split_at_mut(half);
+        for (low, &mut high) in low.iter_mut().zip(high) {
+            *low = larger(*low, high);
+        }
+    }
+    lanes[0]
 }
 
 /// Lanes to one number: lane i takes lane i + 8, then + 4, + 2, + 1.
@@ -264,7 +281,9 @@ pub(super) fn row_max(row: &[f32]) -> f32 {
 fn tree(mut lanes: [f32; LANES]) -> f32 {
     for half in [8, 4, 2, 1] {
         let (low, high) = lanes.split_at_mut(half);
-        low.iter_mut().zip(high).for_each(|(low, &mut high)| *low += high);
+        for (low, &mut high) in low.iter_mut().zip(high) {
+            *low += high;
+        }
     }
     lanes[0]
 }
@@ -290,59 +309,66 @@ pub(super) fn row_sum_of(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f
 
 #[inline(always)]
 fn block_sum(a: &[f32], b: &[f32], f: &impl Fn(f32, f32) -> f32) -> f32 {
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     let mut lanes = [0.0f32; LANES];
-    for (a, b) in a.iter().zip(b) {
-        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += f(a, b);
+    for first in (0..a.len()).step_by(LANES) {
+        let (left, right) = (load(a, first, 0.0), load(b, first, 0.0));
+        let mut group = [0.0f32; LANES];
+        for lane in 0..LANES {
+            group[lane] = f(left[lane], right[lane]);
         }
-    }
-    for ((lane, &a), &b) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
-        *lane += f(a, b);
+        // Padding adds +0, as the rule says, whatever `f` makes of it.
+        if first + LANES > a.len() {
+            group[a.len() - first..].fill(0.0);
+        }
+        for (lane, &x) in lanes.iter_mut().zip(&group) {
+            *lane += x;
+        }
     }
     tree(lanes)
 }
 
-/// A row sum taken in parts, each but the last a multiple of [`LANES`], none across the end of a [`BLOCK`].
-#[derive(Default)]
-pub(super) struct RowSum {
-    lanes: [f32; LANES],
-    filled: usize,
-    sums: Sums,
+/// Sum of a row whose first `zeros` elements, a multiple of [`LANES`], are zeros; `rest` follows. Without `canon`.
+#[inline(always)]
+pub(super) fn row_sum_after(zeros: usize, rest: &[f32]) -> f32 {
+    if zeros + rest.len() <= BLOCK {
+        return row_sum(rest);
+    }
+    let mut sums = Sums::default();
+    for _ in 0..zeros / BLOCK {
+        sums.push(1, 0.0);
+    }
+    let (first, rest) = rest.split_at(rest.len().min(BLOCK - zeros % BLOCK));
+    sums.push(1, row_sum(first));
+    for block in rest.chunks(BLOCK) {
+        sums.push(1, row_sum(block));
+    }
+    sums.end()
 }
 
-impl RowSum {
-    /// A sum whose first elements are zeros, as many as a multiple of [`LANES`].
-    #[inline(always)]
-    pub(super) fn after(zeros: usize) -> Self {
-        let mut sum = Self { filled: zeros % BLOCK, ..Self::default() };
-        (0..zeros / BLOCK).for_each(|_| sum.sums.push(1, 0.0));
-        sum
+/// Sum over a row of e^(x - max), by the row rule, without `canon`.
+#[inline(always)]
+pub(super) fn exp_sum(row: &[f32], max: f32) -> f32 {
+    if row.len() <= BLOCK {
+        return exp_block(row, max);
     }
+    let mut sums = Sums::default();
+    for block in row.chunks(BLOCK) {
+        sums.push(1, exp_block(block, max));
+    }
+    sums.end()
+}
 
-    /// Adds the next part.
-    #[inline(always)]
-    pub(super) fn add(&mut self, part: &[f32]) {
-        let (whole, rest) = part.as_chunks::<LANES>();
-        for chunk in whole {
-            self.lanes.iter_mut().zip(chunk).for_each(|(lane, &x)| *lane += x);
-        }
-        self.lanes.iter_mut().zip(rest).for_each(|(lane, &x)| *lane += x);
-        self.filled += part.len();
-        if self.filled == BLOCK {
-            self.sums.push(1, tree(std::mem::take(&mut self.lanes)));
-            self.filled = 0;
+#[inline(always)]
+fn exp_block(block: &[f32], max: f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    for first in (0..block.len()).step_by(LANES) {
+        // Padding adds +0: its exponential.
+        let group = load(block, first, f32::NEG_INFINITY);
+        for (lane, &x) in lanes.iter_mut().zip(&group) {
+            *lane += unary(Unary::Exp, canon(x - max));
         }
     }
-
-    /// The sum, without `canon`.
-    #[inline(always)]
-    pub(super) fn end(mut self) -> f32 {
-        if self.filled > 0 {
-            self.sums.push(1, tree(self.lanes));
-        }
-        self.sums.end()
-    }
+    tree(lanes)
 }
 
 /// The row rule as a stream: level 0 takes elements, each next level the sums of full blocks of the one below.

@@ -15,12 +15,28 @@ use super::random::Draw;
 use super::reduce::Reduce;
 use super::rows::Rows;
 
-/// Work below this many simple operations is done by the calling thread: waking another costs more.
-const INLINE_BELOW: usize = 50_000;
-/// Least operations of a piece.
-const PIECE: usize = 25_000;
 /// Pieces for each thread, so that a thread that the system holds up delays the others little.
 const PIECES_PER_THREAD: usize = 4;
+
+/// Among how many threads work is shared, and which.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sharing {
+    /// Threads, the calling one included.
+    pub(super) threads: usize,
+    /// Work of fewer simple operations is done by the calling thread.
+    pub(super) least: usize,
+}
+
+impl Sharing {
+    /// In how many pieces this many operations should be split.
+    pub(super) fn pieces(self, work: usize) -> usize {
+        match self.threads {
+            1 => 1,
+            _ if work < self.least => 1,
+            threads => (threads * PIECES_PER_THREAD).min(work / (self.least / PIECES_PER_THREAD).max(1)).max(1),
+        }
+    }
+}
 
 /// What every piece of every step sees.
 #[derive(Clone, Copy)]
@@ -57,14 +73,14 @@ pub(super) struct Pieces {
 
 impl Pieces {
     /// Splits `total` units, each of about `cost` simple operations, at multiples of `unit`.
-    pub(super) fn new(total: usize, unit: usize, cost: usize, threads: usize) -> Self {
-        let work = total.saturating_mul(cost);
-        if threads == 1 || work < INLINE_BELOW {
-            return Self { count: usize::from(total > 0), size: total, total };
+    pub(super) fn new(total: usize, unit: usize, cost: usize, sharing: Sharing) -> Self {
+        match sharing.pieces(total.saturating_mul(cost)) {
+            1 => Self { count: usize::from(total > 0), size: total, total },
+            pieces => {
+                let size = total.div_ceil(pieces).next_multiple_of(unit.max(1));
+                Self { count: total.div_ceil(size), size, total }
+            }
         }
-        let wanted = (threads * PIECES_PER_THREAD).min(work / PIECE).max(1);
-        let size = total.div_ceil(wanted).next_multiple_of(unit.max(1));
-        Self { count: total.div_ceil(size), size, total }
     }
 
     /// Units of a piece.
@@ -106,18 +122,18 @@ pub(super) enum Work {
 }
 
 impl Step {
-    /// A step, split for a number of threads.
-    pub(super) fn new(work: Work, threads: usize, level: Level) -> Self {
+    /// A step and how it is shared.
+    pub(super) fn new(work: Work, sharing: Sharing) -> Self {
         let pieces = match &work {
-            Work::Elementwise(work) => work.pieces(threads),
-            Work::MatMul(work) => work.pieces(threads, level),
-            Work::Forward(work) => work.pieces(threads),
-            Work::Backward(work) => work.pieces(threads),
-            Work::Rows(work) => work.pieces(threads),
-            Work::Reduce(work) => work.pieces(threads),
-            Work::Move(work) => work.pieces(threads),
-            Work::Indexed(work) => work.pieces(threads),
-            Work::Draw(work) => work.pieces(threads),
+            Work::Elementwise(work) => work.pieces(sharing),
+            Work::MatMul(work) => work.pieces(sharing),
+            Work::Forward(work) => work.pieces(sharing),
+            Work::Backward(work) => work.pieces(sharing),
+            Work::Rows(work) => work.pieces(sharing),
+            Work::Reduce(work) => work.pieces(sharing),
+            Work::Move(work) => work.pieces(sharing),
+            Work::Indexed(work) => work.pieces(sharing),
+            Work::Draw(work) => work.pieces(sharing),
         };
         Self { work, pieces }
     }

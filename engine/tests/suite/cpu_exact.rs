@@ -67,7 +67,8 @@ fn difference(a: &[f32], b: &[f32]) -> Option<String> {
 pub(crate) fn agree(name: &str, graph: &Graph, wanted: &[NodeId], point: &Point) {
     let want = point.run(&mut Reference::new(graph, wanted), wanted.len()).unwrap();
     for options in options() {
-        let mut cpu = Cpu::new(graph, wanted, &options).unwrap();
+        // Two threads share even the smallest work.
+        let mut cpu = Cpu::sharing(graph, wanted, &options, 100).unwrap();
         for run in ["first", "second"] {
             let got = point.run(&mut cpu, wanted.len()).unwrap();
             for ((got, want), &id) in got.iter().zip(&want).zip(wanted) {

@@ -155,7 +155,7 @@ fn training_steps_have_the_bits_of_the_reference() {
         let graph = &program.phases[0].graph;
         let want = train(program, &mut Reference::new(graph, &wanted), 3);
         for options in options() {
-            let got = train(program, &mut Cpu::new(graph, &wanted, &options).unwrap(), 3);
+            let got = train(program, &mut Cpu::sharing(graph, &wanted, &options, 1000).unwrap(), 3);
             assert!(got == want, "{name} under {options:?}");
         }
     }

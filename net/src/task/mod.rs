@@ -24,18 +24,28 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::address;
 use crate::behaviour::Behaviour;
-use crate::book::{Book, EntryKey};
+use crate::book::{Book, Dial, EntryKey};
 use crate::codec::Frame;
 use crate::faults::{Consequence, Faults};
 use crate::handle::{AskError, Command, Event};
 use crate::limits::*;
 use crate::rate::Bucket;
 
+/// A connection.
+struct Link {
+    /// The address at its other end.
+    remote: Multiaddr,
+    /// Pings in a row without an answer.
+    pings_lost: u32,
+}
+
 /// A connected peer.
 struct Peer {
     since: Instant,
-    /// Its connections and the addresses at their other ends.
-    connections: BTreeMap<ConnectionId, Multiaddr>,
+    connections: BTreeMap<ConnectionId, Link>,
+    /// Whether its gossip reaches us and ours it, as far as we know: then the driver is told, so that
+    /// what it asks for at that moment and what is gossiped from then on leave no gap.
+    ready: bool,
     /// What it may still hand us.
     bucket: Bucket,
     /// When it is asked for its neighbours next, and how often it was.
@@ -74,6 +84,8 @@ pub(crate) struct Task {
     serving: FuturesUnordered<BoxFuture<'static, Served>>,
     serving_of: BTreeMap<PeerKey, usize>,
     outbox: VecDeque<Unsent>,
+    /// Dials whose names are being looked up; at most one for each bootstrap address.
+    looking_up: FuturesUnordered<BoxFuture<'static, Dial>>,
 }
 
 impl Task {
@@ -99,6 +111,7 @@ impl Task {
             serving: FuturesUnordered::new(),
             serving_of: BTreeMap::new(),
             outbox: VecDeque::new(),
+            looking_up: FuturesUnordered::new(),
         }
     }
 
@@ -119,13 +132,15 @@ impl Task {
                     Some(command) => self.on_command(command),
                 },
                 Some(served) = self.serving.next(), if !self.serving.is_empty() => self.on_served(served),
+                Some(dial) = self.looking_up.next(), if !self.looking_up.is_empty() => self.dial(dial),
                 _ = tick.tick() => self.on_tick(),
                 () = events.closed() => break None,
             }
         };
         self.say_goodbye().await;
         if let Some(done) = done {
-            // Whoever closed the network may have stopped waiting.
+            // Sockets first. Whoever closed the network may have stopped waiting.
+            drop(self);
             let _ = done.send(());
         }
     }
@@ -147,6 +162,7 @@ impl Task {
             self.unblock(&peer);
         }
         self.outbox.retain(|unsent| unsent.until > now);
+        self.make_ready(now);
         self.dial_due(now);
         self.exchange_due(now);
         self.tell();
@@ -163,7 +179,8 @@ impl Task {
             }
         }
         let gone = self.told.iter().filter(|peer| !self.peers.contains_key(peer)).map(|peer| (*peer, false));
-        let come = self.peers.keys().filter(|peer| !self.told.contains(peer)).map(|peer| (*peer, true));
+        let ready = self.peers.iter().filter(|(_, peer)| peer.ready).map(|(peer, _)| peer);
+        let come = ready.filter(|peer| !self.told.contains(peer)).map(|peer| (*peer, true));
         for (peer, connected) in gone.chain(come).collect::<Vec<_>>() {
             let event = if connected { Event::Connected(peer) } else { Event::Disconnected(peer) };
             if self.events.try_send(event).is_err() {

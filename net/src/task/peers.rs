@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use cairn_protocol::limits::NEIGHBOURS_MAX;
 use cairn_protocol::{AskNeighbours, Neighbour, Neighbours, PeerKey, Text};
+use libp2p::futures::FutureExt;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, identify, ping, request_response};
 
-use super::{Peer, Task};
+use super::{Link, Peer, Task};
 use crate::address;
 use crate::behaviour::{BehaviourEvent, PROTOCOL};
 use crate::book::{Dial, EntryKey};
@@ -60,10 +61,7 @@ impl Task {
             SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })) => {
                 self.on_identified(peer_id, info);
             }
-            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { connection, result: Err(error), .. })) => {
-                tracing::debug!(%error, "a connection is dead");
-                self.swarm.close_connection(connection);
-            }
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.on_ping(&event),
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.on_gossip_event(event),
             SwarmEvent::Behaviour(BehaviourEvent::Ask(event)) => self.on_ask_event(event),
             SwarmEvent::Behaviour(BehaviourEvent::Neighbours(event)) => self.on_neighbours_event(event),
@@ -83,12 +81,13 @@ impl Task {
         let now = Instant::now();
         let known = self.peers.entry(peer).or_insert_with(|| Peer {
             since: now,
+            ready: false,
             connections: BTreeMap::new(),
             bucket: Bucket::new(now),
             next_exchange: now,
             exchanges: 0,
         });
-        known.connections.insert(connection, remote);
+        known.connections.insert(connection, Link { remote, pings_lost: 0 });
         self.peers_changed();
     }
 
@@ -105,9 +104,40 @@ impl Task {
         }
     }
 
+    fn on_ping(&mut self, ping::Event { peer, connection, result }: &ping::Event) {
+        let peer = address::peer_key(peer).and_then(|peer| self.peers.get_mut(&peer));
+        let Some(link) = peer.and_then(|peer| peer.connections.get_mut(connection)) else { return };
+        link.pings_lost = match result {
+            Ok(_) => 0,
+            Err(ping::Failure::Timeout) => link.pings_lost.saturating_add(1),
+            Err(_) => PINGS_LOST_MAX,
+        };
+        if link.pings_lost >= PINGS_LOST_MAX {
+            self.swarm.close_connection(*connection);
+        }
+    }
+
     fn peers_changed(&mut self) {
-        self.peers_now.send_replace(self.peers.keys().copied().collect());
+        let ready = self.peers.iter().filter(|(_, known)| known.ready).map(|(peer, _)| *peer);
+        self.peers_now.send_replace(ready.collect());
         self.tell();
+    }
+
+    /// Notes that a peer takes part, and tells the driver.
+    pub(super) fn is_ready(&mut self, peer: &PeerKey) {
+        if let Some(known) = self.peers.get_mut(peer).filter(|known| !known.ready) {
+            known.ready = true;
+            self.peers_changed();
+        }
+    }
+
+    /// Peers that follow none of our tracks are told of after a while: they may have blobs.
+    pub(super) fn make_ready(&mut self, now: Instant) {
+        let late = |known: &Peer| now.saturating_duration_since(known.since) >= READY_PATIENCE;
+        let quiet = self.peers.iter().filter(|(_, known)| !known.ready && late(known)).map(|(peer, _)| *peer);
+        for peer in quiet.collect::<Vec<_>>() {
+            self.is_ready(&peer);
+        }
     }
 
     fn drop_peer(&mut self, id: PeerId) {
@@ -117,7 +147,7 @@ impl Task {
 
     /// The IP address from which a connected peer speaks.
     fn speaks_from(&self, peer: &PeerKey) -> Option<IpAddr> {
-        self.peers.get(peer)?.connections.values().find_map(address::ip)
+        self.peers.get(peer)?.connections.values().find_map(|link| address::ip(&link.remote))
     }
 
     fn on_identified(&mut self, id: PeerId, info: identify::Info) {
@@ -137,17 +167,21 @@ impl Task {
         let (peers, faults) = (&self.peers, &self.faults);
         let connected = |peer: &PeerKey| peers.contains_key(peer);
         for dial in self.book.due(connected, |peer| faults.is_banned(peer), peers.len(), now) {
-            self.dial(dial);
+            match dial.addresses.iter().find_map(address::name) {
+                Some(name) => self.looking_up.push(look_up(dial, name).boxed()),
+                None => self.dial(dial),
+            }
         }
     }
 
-    fn dial(&mut self, Dial { entry, peer, addresses }: Dial) {
+    /// Dials; without addresses it counts as failed.
+    pub(super) fn dial(&mut self, Dial { entry, peer, addresses }: Dial) {
         let options = match peer.as_ref().and_then(address::peer_id) {
-            Some(id) => {
+            Some(id) if !addresses.is_empty() => {
                 let condition = PeerCondition::DisconnectedAndNotDialing;
                 DialOpts::peer_id(id).condition(condition).addresses(addresses).build()
             }
-            None => match addresses.into_iter().next() {
+            _ => match addresses.into_iter().next() {
                 Some(address) => DialOpts::unknown_peer_id().address(address).build(),
                 None => return self.book.failed(entry, Instant::now()),
             },
@@ -237,4 +271,21 @@ impl Task {
             self.book.learn(neighbour.peer, addresses, |peer| peers.contains_key(peer), Instant::now());
         }
     }
+}
+
+/// The dial with the addresses that its name stands for; none if it cannot be found.
+async fn look_up(dial: Dial, name: String) -> Dial {
+    // The port is no part of a name's record; the multiaddress keeps its own.
+    let found = tokio::time::timeout(LOOK_UP, tokio::net::lookup_host((name.as_str(), 0))).await;
+    let ips: Vec<IpAddr> = match found {
+        Ok(Ok(found)) => found.map(|socket| socket.ip()).take(ADDRESSES_PER_PEER_MAX).collect(),
+        Ok(Err(error)) => {
+            tracing::debug!(%name, %error, "a bootstrap peer's name was not found");
+            Vec::new()
+        }
+        Err(_) => Vec::new(),
+    };
+    let addresses =
+        dial.addresses.iter().flat_map(|address| ips.iter().filter_map(|ip| address::looked_up(address, *ip)));
+    Dial { addresses: addresses.collect(), ..dial }
 }

@@ -45,7 +45,12 @@ impl Task {
             gossipsub::Event::Message { propagation_source, message_id, message } => {
                 self.on_gossip(propagation_source, &message_id, &message);
             }
-            gossipsub::Event::Subscribed { topic, .. } => self.publish_waiting(&topic),
+            gossipsub::Event::Subscribed { peer_id, topic, .. } => {
+                if let Some(peer) = address::peer_key(&peer_id) {
+                    self.is_ready(&peer);
+                }
+                self.publish_waiting(&topic);
+            }
             gossipsub::Event::SlowPeer { peer_id, .. } => tracing::debug!(%peer_id, "a peer is slow to take gossip"),
             _ => {}
         }
@@ -136,6 +141,8 @@ impl Task {
             Ok(request) => request,
             Err(error) => return self.fault(peer, &error.to_string()),
         };
+        // Whoever asks takes part.
+        self.is_ready(&peer);
         let of_peer = self.serving_of.get(&peer).copied().unwrap_or_default();
         if of_peer >= SERVING_PER_PEER_MAX || self.serving.len() >= SERVING_MAX {
             return self.respond(channel, Response::Busy);

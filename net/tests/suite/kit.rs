@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use cairn_net::{Config, Event, Events, Handle, spawn};
+use cairn_net::{Config, Event, Events, Handle, NetError, spawn};
 use cairn_protocol::{
-    AuthorSecret, BoundedVec, Gossip, Idea, PeerKey, PeerSecret, Report, ReportStatus, Reports, Signed, Text, TrackId,
+    AuthorSecret, BoundedVec, Gossip, Idea, PeerKey, PeerSecret, Report, ReportStatus, Reports, Request, Response,
+    Signature, Signed, Text, TrackId,
 };
 use tokio::time::timeout;
 
@@ -38,10 +39,27 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Starts a peer that listens on the first of `listen`.
+    /// Starts a peer that listens.
     pub async fn start(config: Config) -> Peer {
-        let (handle, events) = spawn(config).unwrap();
-        let mut peer = Peer { handle, events, address: String::new() };
+        Peer::silent(config).listening().await
+    }
+
+    /// Starts a peer at an address that the system may need a moment to take back.
+    pub async fn restart(config: Config) -> Peer {
+        let spawned = async {
+            loop {
+                match spawn(config.clone()) {
+                    Ok((handle, events)) => break Peer { handle, events, address: String::new() },
+                    Err(NetError::Listen { .. }) => tokio::time::sleep(Duration::from_millis(10)).await,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        };
+        timeout(PATIENCE, spawned).await.expect("the address stays in use").listening().await
+    }
+
+    async fn listening(self) -> Peer {
+        let mut peer = self;
         peer.address = peer
             .until(|event| match event {
                 Event::Listening(address) => Some(address),
@@ -49,6 +67,12 @@ impl Peer {
             })
             .await;
         peer
+    }
+
+    /// Starts a peer that listens nowhere.
+    pub fn silent(config: Config) -> Peer {
+        let (handle, events) = spawn(config).unwrap();
+        Peer { handle, events, address: String::new() }
     }
 
     /// Waits for the first event that `pick` takes; the others are dropped.
@@ -77,6 +101,38 @@ impl Peer {
         })
         .await
     }
+
+    /// Answers requests with `answer` until it gives none; then closes.
+    pub fn serve(mut self, mut answer: impl FnMut(Request) -> Option<Response> + Send + 'static) -> Handle {
+        let handle = self.handle.clone();
+        tokio::spawn(async move {
+            while let Some(event) = self.events.recv().await {
+                if let Event::Asked { request, reply, .. } = event {
+                    match answer(request) {
+                        Some(response) => reply.send(response),
+                        None => return self.handle.close().await,
+                    }
+                }
+            }
+        });
+        handle
+    }
+}
+
+/// A client that is connected to peers 1 to n, which answer with these functions.
+pub async fn client_of(servers: Vec<Box<dyn FnMut(Request) -> Option<Response> + Send>>) -> Peer {
+    let mut addresses = Vec::new();
+    for (n, answer) in (1..).zip(servers) {
+        let server = Peer::start(config(n, &[if n % 2 == 0 { QUIC } else { TCP }], &[])).await;
+        addresses.push(server.address.clone());
+        server.serve(answer);
+    }
+    let bootstrap: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    let mut client = Peer::silent(config(100, &[], &bootstrap));
+    for _ in &bootstrap {
+        client.until(|event| matches!(event, Event::Connected(_)).then_some(())).await;
+    }
+    client
 }
 
 /// A valid record, another one for each number.
@@ -90,6 +146,12 @@ pub fn idea(n: u64) -> Gossip {
         source: Text::default(),
     };
     Gossip::Idea(Signed::by_author(body, &author))
+}
+
+/// A record whose signature does not hold.
+pub fn forged(n: u64) -> Gossip {
+    let Gossip::Idea(signed) = idea(n) else { unreachable!() };
+    Gossip::Idea(Signed { signature: Signature([7; 64]), ..signed })
 }
 
 /// A valid record close to the largest that may be gossiped.

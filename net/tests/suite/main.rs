@@ -2,5 +2,10 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod blobs;
 mod gossip;
+mod hostile;
 mod kit;
+mod meeting;
+mod records;
+mod requests;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc as queue;
 use std::time::{Duration, Instant};
 
-use cairn_program::job::{JobError, Message as Said, Outcome, Stopper, perform};
+use cairn_program::job::{Allowance, JobError, Message as Said, Outcome, Stopper, perform};
 use cairn_protocol::{Draft, GraphId, Report, Run, Seed};
 
 use super::Message;
@@ -27,6 +27,8 @@ pub(super) enum Order {
     Know(GraphId, String),
     /// Research starts from here now.
     Head(Head, Goal),
+    /// What is to be beaten from now on.
+    Aim(Goal),
     /// Results of a batch of reports, one's own or not.
     Reports(Vec<Report>, bool),
     /// What an official run of a graph reached.
@@ -150,6 +152,8 @@ impl Thread {
     /// Traces and runs; none where the graph was run before.
     fn attempt(&mut self, what: &Try) -> Result<Option<Finished>, JobError> {
         let (request, allowance) = self.workshop.run(&what.source, vec![Seed::numbered(what.seed)])?;
+        // Official runs and replays on the same machine go first.
+        let allowance = Allowance { gives_way: true, ..allowance };
         // A promising run is repeated in full.
         let best = self.best.as_ref().map(|(_, curve)| curve.clone()).filter(|_| self.early_stop && !what.again);
         let (mut pace, mut traced, mut known, mut behind) = (Pace::new(best), None, false, false);
@@ -199,6 +203,7 @@ fn obey(search: &mut Search, order: Order) {
     match order {
         Order::Know(graph, source) => search.know(graph, &source),
         Order::Head(head, goal) => search.start(head, goal),
+        Order::Aim(goal) => search.aim(goal),
         Order::Reports(reports, own) => reports.iter().for_each(|report| search.hear(report, own)),
         Order::Official(graph, runs) => search.official(graph, &runs),
     }

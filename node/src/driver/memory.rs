@@ -54,7 +54,12 @@ impl Memory {
 
 /// Remembers the claim under way, or that there is none.
 pub(super) fn persist(store: &mut Store, track: TrackId, claim: Option<&InFlight>) -> Result<(), Error> {
-    let Some(claim) = claim else { return store.remove(&key("claim", track)) };
+    let Some(claim) = claim else {
+        store.remove(&key("claim", track))?;
+        // Nobody needs the proposals of a claim that is over.
+        let proposals = store.gossip(track, "proposal", usize::MAX)?;
+        return store.remove_all(&proposals);
+    };
     store.put(&key("claim", track), &encode(claim))?;
     let graph = claim.draft.graph;
     let mut claimed = store.get(&key("claimed", track))?.unwrap_or_default();
@@ -101,8 +106,12 @@ impl Shown {
         Ok(shown)
     }
 
+    /// Shows one more record; of proposals only the newest, which is that of the claim under way.
     pub(super) fn add(&mut self, gossip: &Gossip) {
         let id = gossip.id();
+        if matches!(gossip, Gossip::Proposal(_)) {
+            self.forget_proposals();
+        }
         let (line, most) = match gossip {
             Gossip::Reports(_) => (Some(&mut self.batches), BATCHES_SHOWN),
             Gossip::Idea(_) => (Some(&mut self.ideas), IDEAS_MAX),
@@ -122,6 +131,10 @@ impl Shown {
         }
     }
 
+    pub(super) fn forget_proposals(&mut self) {
+        self.records.retain(|_, record| !matches!(record, Gossip::Proposal(_)));
+    }
+
     pub(super) fn forget_settled(&mut self, chain: &ChainState) {
         self.records.retain(|_, record| match record {
             Gossip::Proposal(proposal) => !chain.revealed(proposal.id()),
@@ -132,5 +145,124 @@ impl Shown {
 
     pub(super) fn page(&self, after: Hash32) -> Response {
         pending_page(&self.records, after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use cairn_protocol::{
+        AuthorKey, AuthorSecret, Commitment, Draft, Proposal, Report, ReportStatus, Reports, Researcher, Signed, Text,
+    };
+
+    use super::*;
+
+    const TRACK: TrackId = TrackId([3; 32]);
+
+    fn proposal(number: u64) -> Signed<Proposal> {
+        let secret = AuthorSecret::from_bytes(&[1; 32]);
+        let body = Proposal {
+            track: TRACK,
+            author: secret.public(),
+            commitment: Commitment([9; 32]),
+            roster_height: number,
+            ticketers: Default::default(),
+            stamp: 0,
+        };
+        Signed::by_author(body, &secret)
+    }
+
+    fn claim(number: u64) -> InFlight {
+        let mut graph = [0; 32];
+        graph[..8].copy_from_slice(&number.to_be_bytes());
+        InFlight {
+            proposal: proposal(number),
+            salt: Hash32([2; 32]),
+            draft: Draft {
+                parent: None,
+                source: Text::truncated("LR = 1"),
+                graph: GraphId(graph),
+                title: Text::default(),
+                why: Text::default(),
+                idea: None,
+                researcher: Researcher { kind: Text::default(), model: Text::default(), program: Hash32::default() },
+            },
+            effort: 4,
+            tickets: Default::default(),
+            runs: Default::default(),
+            attempts: 1,
+        }
+    }
+
+    fn reports(batch: u64) -> Gossip {
+        let result = Report {
+            base: GraphId::default(),
+            graph: GraphId::default(),
+            summary: Text::default(),
+            metric: 0,
+            seed: batch,
+            status: ReportStatus::Done,
+            proposer: Text::default(),
+        };
+        let secret = AuthorSecret::from_bytes(&[1; 32]);
+        let body =
+            Reports { track: TRACK, author: AuthorKey::default(), batch, results: vec![result].try_into().unwrap() };
+        Gossip::Reports(Signed::by_author(body, &secret))
+    }
+
+    fn read(store: &Store, what: &str) -> Vec<u8> {
+        store.get(&key(what, TRACK)).unwrap().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_claim_is_remembered_until_it_is_over_and_its_graph_for_long() {
+        let home = tempfile::tempdir().unwrap();
+        let mut store = Store::open(home.path()).unwrap();
+        for number in 0..CLAIMED_KEPT as u64 + 5 {
+            store.put_gossip(&Gossip::Proposal(proposal(number)), number).unwrap();
+            persist(&mut store, TRACK, Some(&claim(number))).unwrap();
+            persist(&mut store, TRACK, Some(&claim(number))).unwrap();
+            assert_eq!(decode::<InFlight>(&read(&store, "claim")).unwrap(), claim(number));
+            if number % 16 == 0 {
+                persist(&mut store, TRACK, None).unwrap();
+                assert!(read(&store, "claim").is_empty());
+                assert!(store.gossip(TRACK, "proposal", 9).unwrap().is_empty());
+            }
+        }
+        let claimed = read(&store, "claimed");
+        assert_eq!(claimed.len(), CLAIMED_KEPT * 32, "each once, the oldest forgotten");
+        assert_eq!(claimed[..32], claim(5).draft.graph.0);
+    }
+
+    #[test]
+    fn peers_are_shown_the_newest_proposal_and_a_bounded_number_of_batches() {
+        let mut shown = Shown::default();
+        shown.add(&Gossip::Proposal(proposal(1)));
+        shown.add(&Gossip::Proposal(proposal(2)));
+        let batches = BATCHES_SHOWN as u64 + 7;
+        (0..batches).for_each(|batch| shown.add(&reports(batch)));
+        (0..batches).for_each(|batch| shown.add(&reports(batch.max(20))));
+        assert_eq!(shown.records.len(), BATCHES_SHOWN + 1);
+        assert!(shown.records.contains_key(&Gossip::Proposal(proposal(2)).id()));
+        assert!(
+            shown.records.contains_key(&reports(batches - 1).id()) && !shown.records.contains_key(&reports(6).id())
+        );
+        shown.forget_proposals();
+        assert_eq!(shown.records.len(), BATCHES_SHOWN);
+    }
+
+    #[test]
+    fn old_reports_make_room() {
+        let home = tempfile::tempdir().unwrap();
+        let mut store = Store::open(home.path()).unwrap();
+        for number in 0..BATCHES_KEPT as u64 + 3 {
+            store.put_gossip(&reports(number), number).unwrap();
+        }
+        trim(&mut store, TRACK).unwrap();
+        let kept = store.gossip(TRACK, "reports", usize::MAX).unwrap();
+        assert_eq!(kept.len(), BATCHES_KEPT);
+        assert_eq!(kept.first(), Some(&reports(3)));
+        assert_eq!(store.results_count(TRACK).unwrap(), BATCHES_KEPT as u64);
     }
 }

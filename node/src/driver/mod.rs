@@ -175,11 +175,12 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 struct Tell {
     events: mpsc::Sender<Told>,
     waiting: VecDeque<Told>,
+    peers: Option<usize>,
 }
 
 impl Tell {
     fn new(events: mpsc::Sender<Told>) -> Self {
-        Self { events, waiting: VecDeque::new() }
+        Self { events, waiting: VecDeque::new(), peers: None }
     }
 
     fn tell(&mut self, told: Told) {
@@ -188,6 +189,13 @@ impl Tell {
         }
         self.waiting.push_back(told);
         self.flush();
+    }
+
+    /// Tells how many peers are connected, where that changed.
+    fn peers(&mut self, connected: usize) {
+        if self.peers.replace(connected) != Some(connected) {
+            self.tell(Told::Peers(connected));
+        }
     }
 
     fn flush(&mut self) {
@@ -236,6 +244,10 @@ struct Driver {
     explorer: Option<Explorer>,
     /// A head that the explorer has no place for yet.
     head: Option<(Head, Goal)>,
+    /// What the explorer aims at.
+    goal: Goal,
+    /// What the claim under way is expected to reach.
+    expected: Option<Claim>,
     /// The best change that waits for the present claim to end.
     candidate: Option<Candidate>,
     inbox: mpsc::Receiver<Message>,
@@ -270,7 +282,10 @@ impl Driver {
         let Memory { chain, claim, batch, .. } = memory;
         let machine = Machine::new(chain, config.author.clone(), claim, batch, missing, clock.now_ms());
         let peers = Follower::new(handle, config.track);
+        let goal = Goal { record: machine.chain().record(), margin: machine.chain().track().margin };
         Ok(Self {
+            goal,
+            expected: None,
             told_height: machine.chain().height(),
             config,
             store,
@@ -293,7 +308,7 @@ impl Driver {
     async fn run(mut self, mut heard: cairn_net::Events, stop: &mut watch::Receiver<bool>) -> Result<(), DriverError> {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        self.tell.tell(Told::Peers(self.peers.count()));
+        self.tell.peers(self.peers.count());
         let result = loop {
             let step = tokio::select! {
                 () = stopped(stop) => break Ok(()),
@@ -328,10 +343,10 @@ impl Driver {
             cairn_net::Event::Gossip { gossip, .. } => return self.step(Input::Gossip(gossip)),
             cairn_net::Event::Asked { request, reply, .. } => reply.send(self.answer(&request)),
             cairn_net::Event::Connected(peer) => {
-                self.tell.tell(Told::Peers(self.peers.count()));
+                self.tell.peers(self.peers.count());
                 self.peers.catch_up(peer, self.machine.chain().height());
             }
-            cairn_net::Event::Disconnected(_) => self.tell.tell(Told::Peers(self.peers.count())),
+            cairn_net::Event::Disconnected(_) => self.tell.peers(self.peers.count()),
             cairn_net::Event::Listening(address) => self.tell.tell(Told::Listening(address)),
         }
         Ok(())
@@ -380,7 +395,13 @@ impl Driver {
         self.peers.tick(height);
         self.send_head();
         self.step(Input::Tick)?;
-        self.claim()
+        self.claim()?;
+        let goal = self.goal_now();
+        if goal != self.goal && self.head.is_none() {
+            self.goal = goal;
+            self.order(Order::Aim(goal));
+        }
+        Ok(())
     }
 
     /// Claims the change that waits, when no other claim is under way and it still beats the record. While
@@ -390,18 +411,30 @@ impl Driver {
             return Ok(());
         }
         let Some(found) = self.candidate.take() else { return Ok(()) };
-        let (chain, claim) = (self.machine.chain(), Claim { metric: found.metric, test: found.test });
-        let beats = |record: &Claim, claim: &Claim| settle::refused_unreplayed(chain.track(), record, claim).is_none();
-        if !beats(&chain.record(), &claim) {
+        let claim = Claim { metric: found.metric, test: found.test };
+        let (chain, queued) = (self.machine.chain(), self.goal_now().record);
+        let beats = |record: &Claim| settle::refused_unreplayed(chain.track(), record, &claim).is_none();
+        if !beats(&chain.record()) {
             return Ok(());
         }
-        let queued = chain.queue().iter().map(|queued| queued.claim);
-        let expected = queued.fold(chain.record(), |record, claim| if beats(&record, &claim) { claim } else { record });
-        if !beats(&expected, &claim) {
+        if !beats(&queued) {
             self.candidate = Some(found);
             return Ok(());
         }
+        self.expected = Some(claim);
         self.step(Input::Found { draft: found.draft, effort: found.effort })
+    }
+
+    /// The record that there will be when every claim that is known is settled as claimed.
+    fn goal_now(&self) -> Goal {
+        let chain = self.machine.chain();
+        let better = |record: Claim, claim: Claim| match settle::refused_unreplayed(chain.track(), &record, &claim) {
+            None => claim,
+            Some(_) => record,
+        };
+        let queued = chain.queue().iter().map(|queued| queued.claim).fold(chain.record(), better);
+        let own = self.expected.filter(|_| self.machine.claiming());
+        Goal { record: own.map_or(queued, |own| better(queued, own)), margin: chain.track().margin }
     }
 
     fn step(&mut self, input: Input) -> Result<(), DriverError> {
@@ -426,7 +459,12 @@ impl Driver {
                 self.store.append(&[certified])?;
                 self.shown.forget_settled(self.machine.chain());
             }
-            Output::Persist(claim) => memory::persist(&mut self.store, track, claim.as_deref())?,
+            Output::Persist(claim) => {
+                memory::persist(&mut self.store, track, claim.as_deref())?;
+                if claim.is_none() {
+                    self.shown.forget_proposals();
+                }
+            }
             Output::Publish(gossip) => {
                 if !self.peers.publish(gossip) {
                     self.tell
@@ -443,7 +481,12 @@ impl Driver {
             }
             Output::StopOfficial(proposal) => self.official.stop(proposal),
             Output::Head(commit) => self.new_head(commit)?,
-            Output::Event(event) => self.tell.tell(Told::Machine(event)),
+            Output::Event(event) => {
+                if let Event::Claimed { claim, .. } = &event {
+                    self.expected = Some(*claim);
+                }
+                self.tell.tell(Told::Machine(event));
+            }
         }
         Ok(())
     }
@@ -478,7 +521,8 @@ impl Driver {
         let draft = &body.body.draft;
         let head = Head { parent: Some(commit), source: draft.source.to_string(), graph: draft.graph };
         let chain = self.machine.chain();
-        self.head = Some((head, Goal { record: chain.record(), margin: chain.track().margin }));
+        self.goal = Goal { record: chain.record(), margin: chain.track().margin };
+        self.head = Some((head, self.goal));
         self.send_head();
         Ok(())
     }

@@ -54,7 +54,7 @@ pub(super) async fn prepare(
 fn meanwhile(event: Event, store: &Store, handle: &Handle, tell: &mut Tell) {
     match event {
         Event::Listening(address) => tell.tell(Told::Listening(address)),
-        Event::Connected(_) | Event::Disconnected(_) => tell.tell(Told::Peers(handle.peers().len())),
+        Event::Connected(_) | Event::Disconnected(_) => tell.peers(handle.peers().len()),
         Event::Asked { request, reply, .. } => reply.send(store.answer(&request).unwrap_or(Response::NotFound)),
         // The machine asks for what it missed when it starts.
         Event::Gossip { .. } => {}

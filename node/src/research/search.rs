@@ -171,6 +171,18 @@ impl Search {
         self.promising = None;
     }
 
+    /// Aims at another goal from the same head: a claim under way will, most likely, be the record.
+    pub fn aim(&mut self, goal: Goal) {
+        let reached = |promising: &Promising| {
+            let metrics = self.results.get(&promising.first.literals).map(|result| &result.metrics);
+            metrics.is_some_and(|metrics| metrics.iter().all(|metric| goal.short(*metric) <= 0))
+        };
+        if !self.promising.as_ref().is_some_and(reached) {
+            self.promising = None;
+        }
+        self.goal = goal;
+    }
+
     /// What is to be beaten now.
     pub fn goal(&self) -> Goal {
         self.goal

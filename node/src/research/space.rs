@@ -143,7 +143,12 @@ impl Dimension {
                 ints(*value, *low, *high, *log, *step)?
             }
             (KnobValue::Float(value), Some(Hint::Range { low, high, log, step })) => {
-                let scale = if *log { Scale::Log } else { Scale::Linear };
+                let scale = match log {
+                    true => Scale::Log,
+                    // Close to 1 only the distance to 1 matters.
+                    false if *low >= 0.5 && *high < 1.0 => Scale::Complement,
+                    false => Scale::Linear,
+                };
                 Kind::Float { low: low.min(*value), high: high.max(*value), scale, step: *step }
             }
             (_, Some(Hint::OneOf(choices))) => choice(&literal, choices)?,
@@ -191,7 +196,10 @@ impl Dimension {
                 if let Some(step) = step {
                     value = (low + libm::round((value - low) / step) * step).min(*high);
                 }
-                Some(float_literal(value, *scale, if step.is_some() { 4 } else { 2 }))
+                let digits = if step.is_some() { 4.. } else { 2.. };
+                // Rounding must not leave the range: 0.999 is no 1.0.
+                let inside = |text: &String| text.parse().is_ok_and(|value| (*low..=*high).contains(&value));
+                digits.take(8).map(|digits| float_literal(value, *scale, digits)).find(inside)
             }
             Kind::Int { levels, scale } => {
                 let (low, high) = (*levels.first()? as f64, *levels.last()? as f64);

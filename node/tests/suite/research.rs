@@ -10,6 +10,7 @@ HEADS = 4            # one of 1, 2, 4, 8
 BATCH = 32           # 8..128 log step 8
 LR = 1e-2            # 1e-3..1e-1 log
 WARMUP = 0.0         # 0..0.3
+BETA2 = 0.99         # 0.9..0.999
 BETAS = (0.9, 0.99)  # the usual ones
 DECAY = 0.1          # 0..0.3
 INIT = 0.08          # 0.01..0.5 log
@@ -113,6 +114,7 @@ fn hints_bound_what_is_proposed() {
         assert!((1e-3..=1e-1).contains(&number("LR")), "{}", what.summary);
         assert!((8.0..=48.0).contains(&number("WIDTH")) && number("WIDTH") % 8.0 == 0.0, "{}", what.summary);
         assert!((0.0..=0.3).contains(&number("WARMUP")), "{}", what.summary);
+        assert!((0.9..=0.999).contains(&number("BETA2")), "{}", what.summary);
         assert!([1.0, 2.0, 4.0, 8.0].contains(&number("HEADS")), "{}", what.summary);
         assert!(number("BETAS[1]") < 1.0 && number("BETAS[0]") < 1.0, "{}", what.summary);
         run(&mut search, &what);
@@ -235,6 +237,19 @@ fn a_win_is_run_again_with_a_fresh_seed_before_it_is_claimed_and_claimed_once() 
     assert_eq!(draft.title.as_str(), first.summary);
     assert_eq!(search.take_effort(), 2);
     assert!(!search.worth_running(&first, id), "a claimed graph is not run again");
+    assert!(!search.propose().unwrap().again);
+}
+
+#[test]
+fn a_win_that_a_claim_under_way_will_beat_is_not_pursued() {
+    let mut search = started(2);
+    let first = search.propose().unwrap();
+    let id = graph(&first.source);
+    let win = Ended::Done { metric: BASE - 2 * MARGIN, test: BASE };
+    search.learn(&first, Some(id), win);
+    search.aim(goal(BASE - MARGIN / 2));
+    assert!(search.propose().unwrap().again, "still good enough");
+    search.aim(goal(BASE - 2 * MARGIN));
     assert!(!search.propose().unwrap().again);
 }
 

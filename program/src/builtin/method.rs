@@ -59,7 +59,7 @@ fn text_of(m: &mut Machine<'_>, value: Value) -> Outcome<std::rc::Rc<str>> {
     match value {
         Value::Text(id) => {
             let text = m.text(id)?;
-            m.burn(text.len() as u64 / 16)?;
+            m.burn(text.len() as u64 / 64)?;
             Ok(text)
         }
         other => fail(Kind::Type, format!("a str is needed, not {}", m.article(other))),
@@ -160,7 +160,7 @@ fn join(m: &mut Machine<'_>, a: Arguments) -> Outcome<Value> {
     for (i, part) in m.collect(parts)?.into_iter().enumerate() {
         let part = text_of(m, part)?;
         let between = if i > 0 { &*between } else { "" };
-        m.burn(1 + (part.len() + between.len()) as u64 / 16)?;
+        m.burn(1 + (part.len() + between.len()) as u64 / 64)?;
         m.charge((part.len() + between.len()) as u64)?;
         joined.push_str(between);
         joined.push_str(&part);
@@ -212,7 +212,7 @@ fn replace(m: &mut Machine<'_>, a: Arguments) -> Outcome<Value> {
     m.burn(text.len() as u64)?;
     let found = if old.is_empty() { text.chars().count() as u64 + 1 } else { text.matches(&*old).count() as u64 };
     let bytes = (text.len() as u64).saturating_add(found.saturating_mul(new.len() as u64));
-    m.burn(bytes / 16)?;
+    m.burn(bytes / 64)?;
     m.charge(bytes)?;
     m.new_text(&text.replace(&*old, &new))
 }

@@ -27,7 +27,7 @@ pub(crate) enum Home {
     Tensor,
 }
 
-/// A builtin.
+/// A builtin; the rows of a table are in order of their names.
 pub(crate) struct Entry {
     pub(crate) name: &'static str,
     pub(crate) run: fn(&mut Machine<'_>, Arguments) -> Outcome<Value>,
@@ -72,7 +72,7 @@ impl Home {
 /// The builtin of this name.
 pub(crate) fn find(home: Home, name: &str) -> Option<u16> {
     let (home, table) = home.table();
-    table.iter().position(|entry| entry.name == name).map(|row| home * ROWS + row as u16)
+    table.binary_search_by(|entry| entry.name.cmp(name)).ok().map(|row| home * ROWS + row as u16)
 }
 
 /// The names in a place.
@@ -127,11 +127,23 @@ pub(crate) fn missing(name: &str) -> Option<&'static str> {
     Some(match name {
         "conv1d" | "conv2d" => "shift with pad and slices, and multiply by a matrix for each shift",
         "cumsum" => "multiply by a triangular mask: build it from arange and `<=`",
-        "einsum" => "write it with reshape, transpose and `@`",
         "gather" | "scatter_add" => "take(x, ids) takes one element of each row; embedding(ids, table) takes rows",
         "topk" | "sort" | "argsort" => "max and argmax give the largest",
         "ema" | "EMA" => "the last parameters are evaluated; lower the learning rate at the end instead",
         "checkpoint" => "memory is priced by the canonical schedule; use a smaller batch",
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HOMES, ROWS};
+
+    #[test]
+    fn tables_are_sorted_and_small_enough_for_their_numbers() {
+        for (home, table) in HOMES {
+            assert!(table.is_sorted_by(|a, b| a.name < b.name), "{home:?}");
+            assert!(table.len() <= usize::from(ROWS));
+        }
+    }
 }

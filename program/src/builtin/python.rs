@@ -180,7 +180,7 @@ fn len(m: &mut Machine<'_>, a: Arguments) -> Outcome<Value> {
     let length = match value {
         Value::Text(id) => {
             let text = m.text(id)?;
-            m.burn(text.len() as u64 / 16)?;
+            m.burn(text.len() as u64 / 64)?;
             text.chars().count()
         }
         Value::List(id) => m.list(id)?.len(),

@@ -13,12 +13,16 @@ use std::time::{Duration, Instant};
 use cairn_protocol::Hash32;
 use cairn_protocol::limits::SEGMENTS;
 
+use super::task::Allowance;
 use super::wire::{Message, Refusal, Request, RunSummary, TraceSummary, Work, read_frame, write_frame};
 
 /// Messages that wait to be looked at; more make the child wait.
 const MESSAGES_MAX: usize = 256;
 /// Bytes kept of what the child writes to its error stream.
 const STDERR_BYTES_MAX: u64 = 8 * 1024;
+/// Niceness of a job that gives way, on the scale of Unix: a ninth of the usual share.
+#[cfg(unix)]
+const NICENESS: i32 = 10;
 /// Steps of any run.
 const STEPS_MAX: u64 = 1 << 20;
 
@@ -114,6 +118,12 @@ impl Job {
     ///
     /// `deadline` bounds its life in real time, `cpu_seconds` its processor time over all threads.
     pub fn spawn(exe: &Path, request: Request, deadline: Duration, cpu_seconds: u64) -> Result<Self, JobError> {
+        Self::start(exe, request, Allowance { deadline, cpu_seconds, gives_way: false })
+    }
+
+    /// Starts `exe job MEMORY CPU` and hands it the request.
+    pub fn start(exe: &Path, request: Request, allowance: Allowance) -> Result<Self, JobError> {
+        let Allowance { deadline, cpu_seconds, gives_way } = allowance;
         let mut command = Command::new(exe);
         command.arg("job").arg(request.task.memory.to_string()).arg(cpu_seconds.to_string());
         if cfg!(unix) {
@@ -124,6 +134,9 @@ impl Job {
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(JobError::Spawn)?;
+        if gives_way {
+            give_way(&child);
+        }
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let killer = Killer(Arc::new(Mutex::new(child)));
         let (Some(mut stdin), Some(mut stdout), Some(stderr)) = pipes else {
@@ -220,6 +233,20 @@ impl Job {
             }
         }
     }
+}
+
+/// Lowers the priority of a child before it has its request, and so of every thread that it will have.
+fn give_way(child: &Child) {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Pid, getpriority_process, setpriority_process};
+        if getpriority_process(None).is_ok_and(|own| own < NICENESS) {
+            // Where that fails, it runs as well with the usual priority.
+            let _ = setpriority_process(Some(Pid::from_child(child)), NICENESS);
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = child;
 }
 
 impl Drop for Job {

@@ -44,6 +44,8 @@ pub struct Allowance {
     pub deadline: Duration,
     /// Processor time over all threads, in seconds.
     pub cpu_seconds: u64,
+    /// Whether it gives way to other processes: nobody waits for it.
+    pub gives_way: bool,
 }
 
 impl Allowance {
@@ -53,7 +55,7 @@ impl Allowance {
         let work = run.saturating_mul(runs as u64).saturating_add(START_SECONDS);
         // Threads that wait for each other burn time as well.
         let cpu_seconds = work.saturating_mul(u64::from(threads.max(1)));
-        Self { deadline: Duration::from_secs(work.saturating_mul(BUSY_FACTOR)), cpu_seconds }
+        Self { deadline: Duration::from_secs(work.saturating_mul(BUSY_FACTOR)), cpu_seconds, gives_way: false }
     }
 }
 
@@ -97,7 +99,7 @@ pub fn perform(
     if stopper.stopped() {
         return Err(JobError::Stopped);
     }
-    let job = Job::spawn(exe, request, allowance.deadline, allowance.cpu_seconds)?;
+    let job = Job::start(exe, request, allowance)?;
     stopper.guard(Some(job.killer()));
     // Stopped between the question above and the guard: the killer was not known yet.
     let result = if stopper.stopped() { Err(JobError::Stopped) } else { job.finish(progress) };

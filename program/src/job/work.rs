@@ -189,7 +189,7 @@ fn reached(finished: Finished) -> RunSummary {
 
 impl Watch for Run<'_, '_> {
     fn step(&mut self, step: u64, steps: u64, loss: f32) -> Control {
-        if step % self.every != 0 && step != steps {
+        if !step.is_multiple_of(self.every) && step != steps {
             return Control::Continue;
         }
         self.tell(Message::Step { seed: self.seed, step, loss_bits: loss.to_bits() })

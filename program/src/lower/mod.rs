@@ -49,7 +49,7 @@ pub(crate) fn lower(module: &py::ModModule, source: &str, limits: &Limits) -> Ou
     let scope = lowerer.scopes.pop().unwrap_or_else(|| Scope::new(ScopeKind::Module));
     let mut ast = lowerer.ast;
     (ast.body, ast.slots) = (body, scope.slots());
-    ast.globals = scope.order;
+    ast.globals = scope.order.iter().zip(0..).map(|(&id, slot)| (ast.name(id).into(), slot)).collect();
     Ok(ast)
 }
 

@@ -76,7 +76,7 @@ impl Machine<'_> {
             Value::Text(id) => {
                 let text = self.text(id)?;
                 let bytes = count.saturating_mul(text.len() as u64);
-                self.burn(bytes / 16)?;
+                self.burn(bytes / 64)?;
                 self.charge(bytes)?;
                 self.new_text(&text.repeat(if text.is_empty() { 0 } else { count as usize }))
             }

@@ -66,7 +66,7 @@ impl Machine<'_> {
         match (a, b) {
             (Value::Text(a), Value::Text(b)) => {
                 let (a, b) = (self.text(a)?, self.text(b)?);
-                self.burn(a.len().min(b.len()) as u64 / 16)?;
+                self.burn(a.len().min(b.len()) as u64 / 64)?;
                 Ok(a == b)
             }
             (Value::List(a), Value::List(b)) => {
@@ -137,7 +137,7 @@ impl Machine<'_> {
         match (a, b) {
             (Value::Text(a), Value::Text(b)) => {
                 let (a, b) = (self.text(a)?, self.text(b)?);
-                self.burn(a.len().min(b.len()) as u64 / 16)?;
+                self.burn(a.len().min(b.len()) as u64 / 64)?;
                 // Code points and UTF-8 sort alike.
                 Ok(Some(a.cmp(&b)))
             }

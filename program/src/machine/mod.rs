@@ -98,8 +98,8 @@ impl<'p> Machine<'p> {
 
     /// The module's variable of this name, if it has a value.
     pub(crate) fn global(&self, name: &str) -> Option<Value> {
-        let slot = self.ast.globals.iter().position(|&id| self.ast.name(id) == name)?;
-        self.heap.slots.get(slot).copied().filter(|value| *value != Value::Unbound)
+        let slot = *self.ast.globals.get(name)?;
+        self.heap.slots.get(slot as usize).copied().filter(|value| *value != Value::Unbound)
     }
 
     // ---- meters
@@ -190,7 +190,7 @@ impl<'p> Machine<'p> {
     // ---- objects
 
     pub(crate) fn new_text(&mut self, text: &str) -> Outcome<Value> {
-        self.burn(text.len() as u64 / 16)?;
+        self.burn(text.len() as u64 / 64)?;
         self.charge(OBJECT_BYTES + text.len() as u64)?;
         self.heap.texts.push(text.into());
         Ok(Value::Text(self.heap.texts.len() as u32 - 1))
@@ -303,7 +303,7 @@ impl<'p> Machine<'p> {
             Value::Bool(bool) => Ok(Key::Int(i64::from(bool))),
             Value::Text(id) => {
                 let text = self.text(id)?;
-                self.burn(text.len() as u64 / 16)?;
+                self.burn(text.len() as u64 / 64)?;
                 Ok(Key::Text(text))
             }
             other => {

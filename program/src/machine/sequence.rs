@@ -30,7 +30,7 @@ impl Machine<'_> {
             }
             Value::Text(id) => {
                 let text = self.text(id)?;
-                self.burn(text.len() as u64 / 16)?;
+                self.burn(text.len() as u64 / 64)?;
                 let at = self.position(key, text.chars().count(), "str")?;
                 let character: String = text.chars().skip(at).take(1).collect();
                 self.new_text(&character)
@@ -117,7 +117,7 @@ impl Machine<'_> {
             Value::Tuple(tuple) => self.tuple(tuple)?.len(),
             Value::Text(text) => {
                 let text = self.text(text)?;
-                self.burn(text.len() as u64 / 16)?;
+                self.burn(text.len() as u64 / 64)?;
                 text.chars().count()
             }
             Value::Range(range) => self.range(range)?.len as usize,
@@ -127,7 +127,7 @@ impl Machine<'_> {
         if let Value::Range(range) = container {
             let range = self.range(range)?;
             let start = range.get(slice.start);
-            return self.new_range(Range { start, step: range.step.wrapping_mul(slice.step), len: slice.len });
+            return self.new_range(Range { start, step: range.step.saturating_mul(slice.step), len: slice.len });
         }
         self.burn(slice.len as u64)?;
         self.charge(super::VALUE_BYTES.saturating_mul(slice.len as u64))?;

@@ -13,7 +13,7 @@ impl Machine<'_> {
     pub(crate) fn show(&mut self, value: Value) -> Outcome<String> {
         if let Value::Text(id) = value {
             let text = self.text(id)?;
-            self.burn(text.len() as u64 / 16)?;
+            self.burn(text.len() as u64 / 64)?;
             return Ok(text.as_ref().to_owned());
         }
         self.repr(value)

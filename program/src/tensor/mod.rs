@@ -6,6 +6,7 @@
 //! *Invariant:* nodes come into the graph through its checked constructors only, each paid for and blamed on the source
 //! line of the call that built it.
 
+mod einsum;
 mod elementwise;
 mod index;
 mod layer;
@@ -47,6 +48,7 @@ pub(crate) const FUNCTIONS: &[Entry] = &[
     entry("cos", |m, a| elementwise::unary(m, a, "cos", Unary::Cos)),
     entry("cross_entropy", layer::cross_entropy),
     entry("dropout", random::dropout),
+    entry("einsum", einsum::einsum),
     entry("embedding", layer::embedding),
     entry("eq", |m, a| elementwise::comparison(m, a, "eq", crate::ast::CompareOp::Eq)),
     entry("erf", |m, a| elementwise::unary(m, a, "erf", Unary::Erf)),
@@ -202,6 +204,7 @@ pub(crate) struct Tracer {
     /// Where each parameter is in this graph.
     param_nodes: Vec<Option<NodeId>>,
     pub(crate) states: Vec<StateVar>,
+    state_by_name: BTreeMap<String, usize>,
     /// New value of each state in this graph.
     states_out: Vec<Option<NodeId>>,
     /// Scalars of this graph, each built once.
@@ -253,6 +256,19 @@ impl Tracer {
         self.graph.take().unwrap_or_default()
     }
 
+    /// The index of a state, if it is known.
+    pub(crate) fn state_index(&self, name: &str) -> Option<usize> {
+        self.state_by_name.get(name).copied()
+    }
+
+    /// A new state.
+    pub(crate) fn add_state(&mut self, state: StateVar) -> usize {
+        self.state_by_name.insert(state.name.clone(), self.states.len());
+        self.states.push(state);
+        self.states.len() - 1
+    }
+
+    /// Records the new value of a state.
     pub(crate) fn set_state_out(&mut self, state: usize, id: NodeId) {
         self.states_out.resize(self.states.len().max(state + 1), None);
         if let Some(slot) = self.states_out.get_mut(state) {

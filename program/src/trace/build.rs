@@ -5,7 +5,7 @@ use cairn_engine::graph::{DType, Graph, NodeId, Shape};
 
 use super::plan::{Module, Stated};
 use crate::diagnostic::Kind;
-use crate::fault::{Outcome, Span, fail, fail_hint};
+use crate::fault::{Fault, Outcome, Span, fail, fail_hint};
 use crate::machine::Machine;
 use crate::optimise::{Subject, matches};
 use crate::value::Value;
@@ -70,7 +70,8 @@ impl Machine<'_> {
                 Kind::Program,
                 format!("no group of optimizer() matches parameter '{name}'"),
                 "end the list with group(\"*\", …)",
-            );
+            )
+            .map_err(|fault: Box<Fault>| fault.at(Span { start: known.at, end: known.at }));
         };
         let optimiser = group.optimiser;
         let param = self.param_value(index)?;

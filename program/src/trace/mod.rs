@@ -16,7 +16,7 @@ use cairn_protocol::GraphId;
 
 use crate::ast::Ast;
 use crate::diagnostic::{Diagnostic, Frame, Kind, line_and_column};
-use crate::fault::{Fault, Outcome};
+use crate::fault::{Fault, Outcome, Span};
 use crate::limits::Limits;
 use crate::lower::lower;
 use crate::machine::Machine;
@@ -131,6 +131,8 @@ fn diagnostic(fault: Fault, source: &str, machine: Option<&Machine<'_>>) -> Box<
 
 fn frame(ast: &Ast, call: &crate::machine::Call, source: &str) -> Frame {
     let function = ast.functions.get(call.function as usize).map_or("?", |function| ast.name(function.name));
-    let (line, column) = line_and_column(source, call.at.start as usize);
+    // The engine calls from nowhere in the source.
+    let engine = call.at == Span::default();
+    let (line, column) = if engine { (0, 0) } else { line_and_column(source, call.at.start as usize) };
     Frame { function: function.to_owned(), line, column }
 }

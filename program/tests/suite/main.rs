@@ -1,5 +1,16 @@
 //! The language of experiments, from the gate to the traced program.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod attacks;
+mod common;
+mod cpython;
+mod differential;
+mod identity;
+mod language;
+mod mutants;
+mod operations;
+mod optimisers;
+mod refused;
 mod source;
 mod tracks;
+mod trains;

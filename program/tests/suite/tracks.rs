@@ -1,51 +1,68 @@
-//! The shipped programs trace, and what does not change what is computed does not change their identity.
+//! The shipped programs trace.
 
-use cairn_engine::data::DataSpec;
-use cairn_program::{Diagnostic, Limits, TraceContext, Traced, trace};
+use std::time::{Duration, Instant};
 
-const NAMES: &str = include_str!("../../../tracks/names/train.py");
-const SHAKESPEARE: &str = include_str!("../../../tracks/shakespeare-small/train.py");
+use cairn_engine::graph::Op;
+use cairn_program::{KnobValue, Limits, knobs};
 
-pub(crate) fn shakespeare() -> TraceContext {
-    TraceContext {
-        data: DataSpec::text(256, 1024, 55_770, 55_770),
-        budget: 206_000_000_000,
-        memory: 1 << 30,
-        parameters: 1_000_000,
-        literal_bits: 16_384,
-    }
-}
+use crate::common::{NAMES, SHAKESPEARE, rows, text, traced};
 
-pub(crate) fn names() -> TraceContext {
-    TraceContext {
-        data: DataSpec::rows(27, 16, [20_000, 20_000], [2_949, 2_950]),
-        budget: 20_000_000_000,
-        memory: 1 << 28,
-        parameters: 100_000,
-        literal_bits: 16_384,
-    }
-}
-
-fn traced(source: &str, context: &TraceContext) -> Traced {
-    let shown = |diagnostic: Box<Diagnostic>| panic!("{}", diagnostic.render(source, "train.py"));
-    trace(source, context, &Limits::default()).unwrap_or_else(shown)
-}
+/// The example of the guide.
+const EXAMPLE: &str = include_str!("example.py");
+/// Four layers, grouped heads, windows, gates, tied head.
+const GPT: &str = include_str!("gpt.py");
 
 #[test]
 fn the_shipped_programs_trace() {
-    for (source, context) in [(NAMES, names()), (SHAKESPEARE, shakespeare())] {
+    for (source, context) in [(NAMES, rows()), (SHAKESPEARE, text()), (EXAMPLE, text())] {
         let traced = traced(source, &context);
-        println!(
-            "{:?} nodes {} step {} steps {} metered {} peak {} fuel {} bits {}",
-            traced.graph,
-            traced.nodes,
-            traced.metered_step,
-            traced.steps,
-            traced.metered,
-            traced.peak_bytes,
-            traced.fuel,
-            traced.literal_bits
-        );
+        let program = &traced.program;
         assert!(traced.steps >= 16 && traced.metered <= context.budget && traced.peak_bytes <= context.memory);
+        assert!(traced.fuel < Limits::default().fuel / 100, "{}", traced.fuel);
+        assert_eq!(program.phases.len(), 1);
+        assert_eq!(program.phases[0].params_out.len(), program.params.len());
+        assert_eq!(program.phases[0].states_out.len(), program.states.len());
+        assert_eq!(program.states.len(), 2 * program.params.len(), "two moments for each parameter");
+        assert!(program.tables.iter().all(|table| table.len() as u64 == traced.steps));
+        assert!(!program.eval.nodes().iter().any(|node| node.op == Op::Input(1)), "evaluation reads no targets");
     }
+}
+
+#[test]
+fn a_schedule_becomes_its_values() {
+    let traced = traced(SHAKESPEARE, &text());
+    let program = &traced.program;
+    let at = program.table_names.iter().position(|name| name.ends_with(" lr")).unwrap();
+    let steps = traced.steps as f64;
+    let knobs = knobs(SHAKESPEARE).unwrap();
+    let number = |name: &str| match knobs.iter().find(|knob| knob.name == name).map(|knob| &knob.value) {
+        Some(KnobValue::Float(value)) => *value,
+        other => panic!("{name} is {other:?}"),
+    };
+    let (lr, warmup) = (number("LR"), number("WARMUP"));
+    for (step, value) in program.tables[at].iter().enumerate() {
+        let t = step as f64 / steps;
+        let expected =
+            lr * f64::min(1.0, (t + 1.0 / steps) / warmup) * 0.5 * (1.0 + libm_cos(std::f64::consts::PI * t));
+        assert!((f64::from(*value) - expected).abs() <= 1e-9, "step {step}: {value} {expected}");
+    }
+}
+
+fn libm_cos(x: f64) -> f64 {
+    x.cos()
+}
+
+/// Prints how long it takes.
+#[test]
+fn a_four_layer_gpt_traces() {
+    let mut context = text();
+    context.budget = 5_000_000_000_000;
+    let mut best = Duration::MAX;
+    for _ in 0..20 {
+        let started = Instant::now();
+        let traced = traced(GPT, &context);
+        best = best.min(started.elapsed());
+        assert!(traced.nodes > 1_000 && traced.steps > 16, "{} {}", traced.nodes, traced.steps);
+    }
+    println!("4-layer GPT: {:.3} ms", best.as_secs_f64() * 1e3);
 }

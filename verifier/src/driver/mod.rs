@@ -135,11 +135,12 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 struct Tell {
     events: mpsc::Sender<Told>,
     waiting: VecDeque<Told>,
+    peers: Option<usize>,
 }
 
 impl Tell {
     fn new(events: mpsc::Sender<Told>) -> Self {
-        Self { events, waiting: VecDeque::new() }
+        Self { events, waiting: VecDeque::new(), peers: None }
     }
 
     fn tell(&mut self, told: Told) {
@@ -148,6 +149,13 @@ impl Tell {
         }
         self.waiting.push_back(told);
         self.flush();
+    }
+
+    /// Tells how many peers are connected, where that changed.
+    fn peers(&mut self, connected: usize) {
+        if self.peers.replace(connected) != Some(connected) {
+            self.tell(Told::Peers(connected));
+        }
     }
 
     fn flush(&mut self) {
@@ -214,7 +222,7 @@ impl Driver {
     async fn run(mut self, mut heard: cairn_net::Events, stop: &mut watch::Receiver<bool>) -> Result<(), DriverError> {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        self.tell.tell(Told::Peers(self.peers.count()));
+        self.tell.peers(self.peers.count());
         let result = loop {
             let step = tokio::select! {
                 () = stopped(stop) => break Ok(()),
@@ -249,12 +257,12 @@ impl Driver {
                 Ok(())
             }
             cairn_net::Event::Connected(peer) => {
-                self.tell.tell(Told::Peers(self.peers.count()));
+                self.tell.peers(self.peers.count());
                 self.peers.catch_up(peer, self.machine.chain().height());
                 Ok(())
             }
             cairn_net::Event::Disconnected(_) => {
-                self.tell.tell(Told::Peers(self.peers.count()));
+                self.tell.peers(self.peers.count());
                 Ok(())
             }
             cairn_net::Event::Listening(address) => {

@@ -9,6 +9,7 @@ mod homes;
 mod process;
 mod story;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -52,7 +53,8 @@ struct Show<'a> {
     story: Story,
     processes: Processes<'a>,
     heard: mpsc::Receiver<Heard>,
-    addresses: Vec<String>,
+    /// Where each verifier listens, by the number of its process.
+    addresses: BTreeMap<usize, String>,
 }
 
 pub(crate) fn run(context: &Context, options: &Demo) -> anyhow::Result<ExitCode> {
@@ -65,7 +67,7 @@ pub(crate) fn run(context: &Context, options: &Demo) -> anyhow::Result<ExitCode>
         let (processes, heard) = Processes::new(&homes);
         let stage = context.ui.stage();
         let story = Story::default();
-        let mut show = Show { context, options, started, stage, story, processes, heard, addresses: Vec::new() };
+        let mut show = Show { context, options, started, stage, story, processes, heard, addresses: BTreeMap::new() };
         let result = show.perform(&opened).await;
         let Show { processes, stage, story, .. } = show;
         drop(stage);
@@ -161,11 +163,12 @@ impl Show<'_> {
     }
 
     fn peers(&self) -> Vec<String> {
-        self.addresses.iter().flat_map(|address| ["--peer".to_string(), address.clone()]).collect()
+        self.addresses.values().flat_map(|address| ["--peer".to_string(), address.clone()]).collect()
     }
 
     fn start(&mut self, name: String, role: Role, arguments: &[String]) -> anyhow::Result<()> {
-        let (_, pid) = self.processes.start(name.clone(), role, arguments)?;
+        self.stage.status(&name, "starts");
+        let pid = self.processes.start(name.clone(), role, arguments)?;
         self.context.ui.object(&json!({ "event": "started", "process": name, "pid": pid, "seconds": self.seconds() }));
         Ok(())
     }
@@ -233,9 +236,9 @@ impl Show<'_> {
         };
         if let (Role::Verifier, Some("listening")) = (role, event.get("event").and_then(Value::as_str))
             && let Some(address) = event.get("address").and_then(Value::as_str)
-            && self.addresses.len() <= heard.process
         {
-            self.addresses.push(address.to_string());
+            // It may listen on several; one is enough.
+            self.addresses.entry(heard.process).or_insert_with(|| address.to_string());
         }
         self.story.take(role, &event);
         self.context.ui.object(&named(&event, &name, self.seconds()));
@@ -251,18 +254,20 @@ impl Show<'_> {
 
     /// A process ended by itself: the network goes on as long as it can.
     fn lost(&mut self, process: usize, name: &str, role: Role) -> anyhow::Result<()> {
-        let errors = self.processes.errors(process);
-        let (faulty, roster) = ((self.options.verifiers - 1) / 3, self.options.verifiers);
+        let errors = match self.processes.errors(process) {
+            none if none.is_empty() => "it said nothing; was it killed?".to_string(),
+            errors => errors,
+        };
+        let dead = |role| self.processes.all.iter().filter(|process| process.role == role && !process.alive).count();
         let enough = match role {
-            Role::Verifier => {
-                self.processes.alive(role) >= usize::from(roster - faulty) || self.addresses.len() < usize::from(roster)
-            }
-            Role::Worker => self.processes.alive(role) > 0,
+            // The first one is the sequencer: nothing is ordered without it.
+            Role::Verifier => process != 0 && dead(role) <= usize::from((self.options.verifiers - 1) / 3),
+            Role::Worker => dead(role) < usize::from(self.options.workers),
             Role::Observer => false,
         };
         // One that never came up will not come up on a second try.
-        let came_up = role != Role::Verifier || self.addresses.len() > process;
-        anyhow::ensure!(enough && came_up, "{name} ended early:\n  {errors}");
+        let came_up = role != Role::Verifier || self.addresses.contains_key(&process);
+        anyhow::ensure!(enough && came_up, "{name} ended early: {errors}");
         self.context.ui.object(&json!({ "event": "ended", "process": name, "seconds": self.seconds() }));
         self.stage.line(&self.context.ui.paint(Tone::Bad, format!("{name} ended early: {errors}")));
         Ok(())

@@ -67,8 +67,8 @@ impl<'a> Processes<'a> {
         (Self { homes, sender, all: Vec::new() }, heard)
     }
 
-    /// Starts `cairn ARGUMENTS` in the home of `name`; what it says is heard under the number that is given.
-    pub(super) fn start(&mut self, name: String, role: Role, arguments: &[String]) -> anyhow::Result<(usize, u32)> {
+    /// Starts `cairn ARGUMENTS` in the home of `name`; what it says is heard under its place among all. Its process id.
+    pub(super) fn start(&mut self, name: String, role: Role, arguments: &[String]) -> anyhow::Result<u32> {
         let home = self.homes.of(&name);
         home.create()?;
         let errors = File::create(home.root().join(ERRORS))?;
@@ -96,12 +96,7 @@ impl<'a> Processes<'a> {
             let _ = sender.send(Heard { process, event: None }).await;
         });
         self.all.push(Process { name, role, alive: true, child });
-        Ok((process, pid))
-    }
-
-    /// How many processes of a role still speak.
-    pub(super) fn alive(&self, role: Role) -> usize {
-        self.all.iter().filter(|process| process.alive && process.role == role).count()
+        Ok(pid)
     }
 
     /// The last errors of a process.

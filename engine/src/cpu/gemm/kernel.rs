@@ -2,7 +2,7 @@
 //!
 //! *Invariant:* each sum starts at +0 and takes k in ascending order.
 
-use super::{STRIDE, TILE_COLUMNS, TILE_ROWS};
+use super::STRIDE;
 
 /// A tile's shape and loop on one instruction set.
 pub(super) trait Tile: Copy {
@@ -10,12 +10,14 @@ pub(super) trait Tile: Copy {
     const ROWS: usize;
     /// Columns of a tile, and of a packed panel.
     const COLUMNS: usize;
+    /// `ROWS` in whole registers.
+    const LOAD: usize;
 
     /// Writes the sums of `rows` rows of `COLUMNS`; those past `columns` are worthless.
     ///
     /// # Safety
-    /// `a` is a packed strip (by rows or by columns), `b` a packed panel, both `depth` deep; the processor has the
-    /// instruction set.
+    /// `a` is a packed strip (by rows or by columns), `b` a packed panel, both `depth` deep; `sums` has
+    /// room for a full tile; the processor has the instruction set.
     #[allow(clippy::too_many_arguments)]
     unsafe fn compute(
         self,
@@ -25,12 +27,9 @@ pub(super) trait Tile: Copy {
         depth: usize,
         a: *const f32,
         b: *const f32,
-        sums: &mut Sums,
+        sums: *mut f32,
     );
 }
-
-/// Sums of a tile, row by row.
-pub(super) type Sums = [f32; TILE_ROWS * TILE_COLUMNS];
 
 /// Offset of element (i, k) of a packed strip.
 #[inline(always)]
@@ -65,6 +64,7 @@ pub(super) struct Avx512;
 impl Tile for Avx512 {
     const ROWS: usize = 12;
     const COLUMNS: usize = 32;
+    const LOAD: usize = 16;
 
     #[inline(always)]
     unsafe fn compute(
@@ -75,7 +75,7 @@ impl Tile for Avx512 {
         depth: usize,
         a: *const f32,
         b: *const f32,
-        sums: &mut Sums,
+        sums: *mut f32,
     ) {
         // SAFETY: owed by the caller.
         unsafe { by_constants!(avx512, rows, columns > 16, by_rows, [1 2 3 4 5 6 7 8 9 10 11 12], (depth, a, b, sums)) }
@@ -90,7 +90,7 @@ unsafe fn avx512<const ROWS: usize, const VECTORS: usize, const BY_ROWS: bool>(
     depth: usize,
     a: *const f32,
     b: *const f32,
-    sums: &mut Sums,
+    sums: *mut f32,
 ) {
     use std::arch::x86_64::{_mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps};
     const { assert!(ROWS <= Avx512::ROWS && 16 * VECTORS <= Avx512::COLUMNS) };
@@ -113,7 +113,7 @@ unsafe fn avx512<const ROWS: usize, const VECTORS: usize, const BY_ROWS: bool>(
     for (i, total) in total.iter().enumerate() {
         for (v, &total) in total.iter().enumerate() {
             // SAFETY: ROWS · COLUMNS elements fit the sums.
-            unsafe { _mm512_storeu_ps(sums.as_mut_ptr().add(i * Avx512::COLUMNS + 16 * v), total) };
+            unsafe { _mm512_storeu_ps(sums.add(i * Avx512::COLUMNS + 16 * v), total) };
         }
     }
 }
@@ -127,6 +127,7 @@ pub(super) struct Avx2;
 impl Tile for Avx2 {
     const ROWS: usize = 6;
     const COLUMNS: usize = 16;
+    const LOAD: usize = 8;
 
     #[inline(always)]
     unsafe fn compute(
@@ -137,7 +138,7 @@ impl Tile for Avx2 {
         depth: usize,
         a: *const f32,
         b: *const f32,
-        sums: &mut Sums,
+        sums: *mut f32,
     ) {
         // SAFETY: owed by the caller.
         unsafe { by_constants!(avx2, rows, columns > 8, by_rows, [1 2 3 4 5 6], (depth, a, b, sums)) }
@@ -152,7 +153,7 @@ unsafe fn avx2<const ROWS: usize, const VECTORS: usize, const BY_ROWS: bool>(
     depth: usize,
     a: *const f32,
     b: *const f32,
-    sums: &mut Sums,
+    sums: *mut f32,
 ) {
     use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps};
     const { assert!(ROWS <= Avx2::ROWS && 8 * VECTORS <= Avx2::COLUMNS) };
@@ -175,7 +176,7 @@ unsafe fn avx2<const ROWS: usize, const VECTORS: usize, const BY_ROWS: bool>(
     for (i, total) in total.iter().enumerate() {
         for (v, &total) in total.iter().enumerate() {
             // SAFETY: ROWS · COLUMNS elements fit the sums.
-            unsafe { _mm256_storeu_ps(sums.as_mut_ptr().add(i * Avx2::COLUMNS + 8 * v), total) };
+            unsafe { _mm256_storeu_ps(sums.add(i * Avx2::COLUMNS + 8 * v), total) };
         }
     }
 }
@@ -187,6 +188,7 @@ pub(super) struct Portable;
 impl Tile for Portable {
     const ROWS: usize = 4;
     const COLUMNS: usize = 8;
+    const LOAD: usize = 4;
 
     #[inline(always)]
     unsafe fn compute(
@@ -197,7 +199,7 @@ impl Tile for Portable {
         depth: usize,
         a: *const f32,
         b: *const f32,
-        sums: &mut Sums,
+        sums: *mut f32,
     ) {
         // SAFETY: owed by the caller.
         unsafe { by_constants!(portable, rows, columns > 4, by_rows, [1 2 3 4], (depth, a, b, sums)) }
@@ -210,7 +212,7 @@ unsafe fn portable<const ROWS: usize, const VECTORS: usize, const BY_ROWS: bool>
     depth: usize,
     a: *const f32,
     b: *const f32,
-    sums: &mut Sums,
+    sums: *mut f32,
 ) {
     let mut total = [[[0.0f32; 4]; VECTORS]; ROWS];
     for k in 0..depth {
@@ -228,7 +230,8 @@ unsafe fn portable<const ROWS: usize, const VECTORS: usize, const BY_ROWS: bool>
     }
     for (i, total) in total.iter().enumerate() {
         for (v, total) in total.iter().enumerate() {
-            sums[i * Portable::COLUMNS + 4 * v..][..4].copy_from_slice(total);
+            // SAFETY: ROWS · COLUMNS elements fit the sums.
+            unsafe { sums.add(i * Portable::COLUMNS + 4 * v).cast::<[f32; 4]>().write(*total) };
         }
     }
 }

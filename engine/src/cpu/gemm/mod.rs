@@ -18,6 +18,7 @@ pub(super) use self::pack::transpose4;
 
 use self::kernel::Tile;
 use super::isa::{Kernel, Level};
+use super::lanes::{lanes, update};
 use super::memory::Shared;
 
 /// Length of a chunk of k, fixed by the specification.
@@ -164,8 +165,8 @@ pub(super) struct Product {
     pub(super) ends: bool,
 }
 
-/// Room for the packed rows of any product, in elements.
-pub(super) const STRIP: usize = TILE_ROWS * STRIDE;
+/// Room for the packed rows, and the tile's sums, of any product, in elements.
+pub(super) const STRIP: usize = TILE_ROWS * (STRIDE + TILE_COLUMNS);
 
 /// Room for the packed operands of products of at most this size, in elements.
 pub(super) fn scratch(n: usize, k: usize) -> usize {
@@ -232,7 +233,7 @@ impl<T: Tile> Kernel for Blocks<T> {
                     };
                     for i in (0..m).step_by(T::ROWS) {
                         let rows = T::ROWS.min(m - i);
-                        pack::rows::<T>(a.from(i, p), rows, depth, strip);
+                        pack::rows::<T>(a.from(i, p), rows, m - i - rows, depth, strip);
                         self.strip(i, rows, p, depth, j, width, strip, block);
                     }
                 }
@@ -260,20 +261,21 @@ impl<T: Tile> Blocks<T> {
         let first = p == 0 && !product.continues;
         let last = p + depth == product.k && product.ends;
         let by_rows = product.a.column == 1;
-        let mut sums = [0.0f32; TILE_ROWS * TILE_COLUMNS];
         for panel in (0..width).step_by(T::COLUMNS) {
             let columns = T::COLUMNS.min(width - panel);
             // SAFETY: the panel starts inside the block, and rows and columns of the result are below m and n.
             unsafe {
                 let packed = block.at(panel * block_depth);
-                self.tile.compute(rows, columns, by_rows, depth, strip.at(0), packed, &mut sums);
+                let sums = strip.at(TILE_ROWS * STRIDE);
+                self.tile.compute(rows, columns, by_rows, depth, strip.at(0), packed, sums);
+                let sums = std::slice::from_raw_parts(sums, TILE_ROWS * TILE_COLUMNS);
                 for r in 0..rows {
                     let c = product.c.write((i + r) * product.c_row + j + panel, columns);
                     let sums = &sums[r * T::COLUMNS..][..T::COLUMNS];
                     if columns == T::COLUMNS {
-                        add(&mut c[..T::COLUMNS], sums, first, last);
+                        add_whole(&mut c[..T::COLUMNS], sums, first, last);
                     } else {
-                        add(c, sums, first, last);
+                        add(c, &sums[..columns], first, last);
                     }
                 }
             }
@@ -281,14 +283,23 @@ impl<T: Tile> Blocks<T> {
     }
 }
 
-/// Adds a chunk's sums to the total.
+/// Adds a chunk's sums to the total, in a tile of full width.
+#[inline(always)]
+fn add_whole(c: &mut [f32], sums: &[f32], first: bool, last: bool) {
+    for (c, &sum) in c.iter_mut().zip(sums) {
+        let total = if first { sum } else { *c + sum };
+        *c = if last { canon(total) } else { total };
+    }
+}
+
+/// The same in a narrower one.
 #[inline(always)]
 fn add(c: &mut [f32], sums: &[f32], first: bool, last: bool) {
     match (first, last) {
-        (true, true) => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c = canon(sum)),
-        (true, false) => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c = sum),
-        (false, true) => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c = canon(*c + sum)),
-        (false, false) => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c += sum),
+        (true, true) => lanes!(c, [sum in sums] => canon(sum)),
+        (true, false) => c.copy_from_slice(sums),
+        (false, true) => update!(c, [c, sum in sums] => canon(c + sum)),
+        (false, false) => update!(c, [c, sum in sums] => c + sum),
     }
 }
 

@@ -2,32 +2,39 @@
 
 use crate::number::round12;
 
+use super::super::lanes::lanes;
 use super::super::memory::Shared;
 use super::kernel::Tile;
-use super::{CHUNK, Matrix, STRIDE};
+use super::{CHUNK, Matrix, STRIDE, TILE_ROWS};
 
 /// Packs `rows` rows of `depth` elements: as rows [`STRIDE`] apart when they are contiguous in memory, else as
-/// columns `T::ROWS` apart.
+/// columns `T::ROWS` apart. `below` rows follow these in memory.
 ///
 /// # Safety
-/// The elements may be read; `strip` has room for a strip.
+/// The elements may be read, those of the rows below too; `strip` has room for a strip.
 #[inline(always)]
-pub(super) unsafe fn rows<T: Tile>(a: Matrix, rows: usize, depth: usize, strip: Shared) {
+pub(super) unsafe fn rows<T: Tile>(a: Matrix, rows: usize, below: usize, depth: usize, strip: Shared) {
+    const { assert!(CHUNK * T::ROWS + T::LOAD <= TILE_ROWS * STRIDE) };
     if a.column == 1 {
         for i in 0..rows {
             // SAFETY: owed by the caller.
             let (from, to) = unsafe { (a.start.read(i * a.row, depth), strip.write(i * STRIDE, depth)) };
             round(to, from);
         }
+    } else if rows + below >= T::LOAD {
+        // Whole registers: what is too much of one column is written over by the next.
+        for k in 0..depth {
+            // SAFETY: owed by the caller; `T::LOAD` rows are there, and the strip has room for them.
+            let (from, to) = unsafe { (a.start.read(k * a.column, T::LOAD), strip.write(k * T::ROWS, T::LOAD)) };
+            for (to, &x) in to.iter_mut().zip(&from[..T::LOAD]) {
+                *to = round12(x);
+            }
+        }
     } else {
         for k in 0..depth {
             // SAFETY: owed by the caller; CHUNK · T::ROWS elements fit a strip.
             let (from, to) = unsafe { (a.start.read(k * a.column, rows), strip.write(k * T::ROWS, rows)) };
-            if rows == T::ROWS {
-                round(&mut to[..T::ROWS], &from[..T::ROWS]);
-            } else {
-                round(to, from);
-            }
+            round(to, from);
         }
     }
 }
@@ -53,7 +60,9 @@ pub(super) unsafe fn columns<T: Tile>(b: Matrix, depth: usize, width: usize, blo
                     panel.fill(0.0);
                 }
                 transposed::<T>(b, depth, columns, panel);
-                panel.iter_mut().for_each(|x| *x = round12(*x));
+                for x in panel.iter_mut() {
+                    *x = round12(*x);
+                }
             }
         }
     }
@@ -137,5 +146,5 @@ pub(in super::super) unsafe fn transpose4(from: [*const f32; 4], to: *mut f32, s
 
 #[inline(always)]
 fn round(to: &mut [f32], from: &[f32]) {
-    to.iter_mut().zip(from).for_each(|(to, &x)| *to = round12(x));
+    lanes!(to, [x in from] => round12(x));
 }

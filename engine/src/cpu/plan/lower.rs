@@ -11,13 +11,13 @@ use super::super::moves::{Axis, Move};
 use super::super::random::Draw;
 use super::super::reduce::Reduce;
 use super::super::rows::Rows;
-use super::super::step::Work;
+use super::super::step::{Sharing, Work};
 use super::analysis::is_elementwise;
 use super::chain;
 use super::layout::Layout;
 
 /// Work of a unit; more than one where a result is put together from parts.
-pub(super) fn unit(layout: &Layout<'_, '_>, unit: &[NodeId], threads: usize, level: Level) -> Vec<Work> {
+pub(super) fn unit(layout: &Layout<'_, '_>, unit: &[NodeId], sharing: Sharing, level: Level) -> Vec<Work> {
     let Some(&first) = unit.first() else {
         return vec![];
     };
@@ -32,7 +32,7 @@ pub(super) fn unit(layout: &Layout<'_, '_>, unit: &[NodeId], threads: usize, lev
     let out = dims(layout, first);
     let one = |work| vec![work];
     match &node.op {
-        Op::MatMul { ta, tb } => one(Work::MatMul(matmul(layout, first, (*ta, *tb), threads, level))),
+        Op::MatMul { ta, tb } => one(Work::MatMul(matmul(layout, first, (*ta, *tb), sharing, level))),
         Op::Attention(options) => {
             let heads = Heads::new(options, &shape(0), &shape(1));
             one(Work::Forward(Forward { heads, q: input(0), k: input(1), v: input(2), y: to }))
@@ -126,7 +126,7 @@ fn copy(from: Place, to: Place, axes: impl IntoIterator<Item = Axis>) -> Work {
     Work::Move(Move::copy(from, to, &axes.into_iter().collect::<Vec<_>>()))
 }
 
-fn matmul(layout: &Layout<'_, '_>, id: NodeId, (ta, tb): (bool, bool), threads: usize, level: Level) -> MatMul {
+fn matmul(layout: &Layout<'_, '_>, id: NodeId, (ta, tb): (bool, bool), sharing: Sharing, level: Level) -> MatMul {
     let node = layout.analysis.node(id);
     let (left, out) = (dims(layout, node.inputs[0]), dims(layout, id));
     let rank = out.len();
@@ -140,7 +140,7 @@ fn matmul(layout: &Layout<'_, '_>, id: NodeId, (ta, tb): (bool, bool), threads: 
         c: layout.place(id),
         part: (0, 0),
     };
-    matmul.split(threads, level);
+    matmul.split(sharing, level);
     matmul
 }
 

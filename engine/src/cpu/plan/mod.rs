@@ -18,7 +18,7 @@ use self::analysis::Analysis;
 use self::layout::Layout;
 use super::isa::Level;
 use super::memory::Buffer;
-use super::step::Step;
+use super::step::{Sharing, Step};
 
 /// A graph made ready.
 #[derive(Debug)]
@@ -53,12 +53,12 @@ pub(super) struct Expected {
 }
 
 impl Plan {
-    /// Plans a graph for a number of threads.
+    /// Plans a graph.
     pub(super) fn new(
         graph: &Graph,
         wanted: &[NodeId],
         fuse: bool,
-        threads: usize,
+        sharing: Sharing,
         level: Level,
     ) -> Result<Self, BackendError> {
         for &id in wanted {
@@ -76,11 +76,9 @@ impl Plan {
         for unit in &units {
             let constant = unit.iter().all(|&id| analysis.constant[id as usize]);
             let to = if constant { &mut once } else { &mut steps };
-            to.extend(
-                lower::unit(&layout, unit, threads, level).into_iter().map(|work| Step::new(work, threads, level)),
-            );
+            to.extend(lower::unit(&layout, unit, sharing, level).into_iter().map(|work| Step::new(work, sharing)));
         }
-        steps.extend(lower::copies(&layout).map(|work| Step::new(work, threads, level)));
+        steps.extend(lower::copies(&layout).map(|work| Step::new(work, sharing)));
         let scratch = once.iter().chain(&steps).map(Step::scratch).max().unwrap_or(0);
         Ok(Self { once, steps, constants, arena: layout.arena, scratch, feed: expected(graph, wanted) })
     }

@@ -1,0 +1,242 @@
+//! Operations: shapes, and what they compute, against formulas in plain arithmetic through the f64 oracle.
+
+use cairn_engine::backend::{Feed, Tensor};
+use cairn_engine::graph::Op;
+use cairn_program::Traced;
+use cairn_protocol::Seed;
+
+use crate::common::{model, rows, traced};
+
+#[test]
+fn shapes_are_those_of_pytorch_and_numpy() {
+    for (expression, shape) in [
+        ("h", "(4, 16, 8)"),
+        ("h[0]", "(16, 8)"),
+        ("h[-1, 2:5]", "(3, 8)"),
+        ("h[..., 0]", "(4, 16)"),
+        ("h[:, None, 1:, :4]", "(4, 1, 15, 4)"),
+        ("h[None]", "(1, 4, 16, 8)"),
+        ("h[..., None]", "(4, 16, 8, 1)"),
+        ("h[:, :-1]", "(4, 15, 8)"),
+        ("h[:, -3:]", "(4, 3, 8)"),
+        ("h.reshape(4, -1)", "(4, 128)"),
+        ("h.view(-1)", "(512,)"),
+        ("reshape(h, (2, 2, 16, 8))", "(2, 2, 16, 8)"),
+        ("h.reshape([64, 8])", "(64, 8)"),
+        ("h.transpose(1, 2)", "(4, 8, 16)"),
+        ("h.transpose(-1, 0)", "(8, 16, 4)"),
+        ("h.permute(2, 0, 1)", "(8, 4, 16)"),
+        ("permute(h, (2, 0, 1))", "(8, 4, 16)"),
+        ("h.mT", "(4, 8, 16)"),
+        ("h[0].T", "(8, 16)"),
+        ("h.sum()", "()"),
+        ("h.sum(-1)", "(4, 16)"),
+        ("h.sum(dim=1, keepdim=True)", "(4, 1, 8)"),
+        ("h.mean(axis=(0, 2))", "(16,)"),
+        ("h.mean(axis=(0, 2), keepdims=True)", "(1, 16, 1)"),
+        ("h.max(dim=0)", "(16, 8)"),
+        ("h.min()", "()"),
+        ("h.var(-1, correction=0)", "(4, 16)"),
+        ("h.logsumexp(dim=-1)", "(4, 16)"),
+        ("argmax(h, dim=-1)", "(4, 16)"),
+        ("argmax(h, -1, keepdim=True)", "(4, 16, 1)"),
+        ("h @ zeros(8, 5)", "(4, 16, 5)"),
+        ("h @ h.transpose(1, 2)", "(4, 16, 16)"),
+        ("h[0, 0] @ zeros(8, 5)", "(5,)"),
+        ("h @ zeros(8)", "(4, 16)"),
+        ("h[0, 0] @ h[0, 1]", "()"),
+        ("linear(h, zeros(8, 5), zeros(5))", "(4, 16, 5)"),
+        ("stack([h, h], dim=1)", "(4, 2, 16, 8)"),
+        ("stack([h, h], dim=-1)", "(4, 16, 8, 2)"),
+        ("concat([h, h], dim=-1)", "(4, 16, 16)"),
+        ("cat((h, h))", "(8, 16, 8)"),
+        ("chunk(h, 4, dim=-1)[1]", "(4, 16, 2)"),
+        ("split(h, 3, dim=-1)[2]", "(4, 16, 2)"),
+        ("split(h, [1, 7], dim=2)[1]", "(4, 16, 7)"),
+        ("h.squeeze()", "(4, 16, 8)"),
+        ("h[:, :1].squeeze(1)", "(4, 8)"),
+        ("h.unsqueeze(-1)", "(4, 16, 8, 1)"),
+        ("h.flatten(1)", "(4, 128)"),
+        ("h.expand(3, -1, -1, -1)", "(3, 4, 16, 8)"),
+        ("broadcast_to(1.0, (2, 3))", "(2, 3)"),
+        ("pad(h, 1, 2)", "(4, 16, 11)"),
+        ("pad(h, 1, 0, dim=1)", "(4, 17, 8)"),
+        ("one_hot(x, 27)", "(4, 16, 27)"),
+        ("take(h, x)", "(4, 16)"),
+        ("param('e', (27, 3))[x]", "(4, 16, 3)"),
+        ("x < 3", "(4, 16)"),
+        ("(x == x) * 1.0", "(4, 16)"),
+        ("to_float(x) / 3", "(4, 16)"),
+        ("softmax(h, dim=1)", "(4, 16, 8)"),
+        ("rope(h)", "(4, 16, 8)"),
+        (
+            "attention(h.reshape(4, 16, 2, 4).transpose(1, 2), zeros(4, 1, 16, 4), ones(4, 1, 16, 4), causal=True)",
+            "(4, 2, 16, 4)",
+        ),
+        ("where(h > 0, h, 0.0)", "(4, 16, 8)"),
+        ("cross_entropy(h, x)", "()"),
+        ("cross_entropy(h, x, reduction='none')", "(4, 16)"),
+        ("einsum('btc,cd->btd', h, zeros(8, 5))", "(4, 16, 5)"),
+        ("einsum('btc, bsc -> bts', h, h)", "(4, 16, 16)"),
+        ("einsum('btc->cb', h)", "(8, 4)"),
+        ("einsum('btc->', h)", "()"),
+        ("einsum('btc,d->dtbc', h, ones(3))", "(3, 16, 4, 8)"),
+        ("arange(5)", "(5,)"),
+        ("full((2, 3), 0.5)", "(2, 3)"),
+        ("zeros_like(h)", "(4, 16, 8)"),
+        ("h.size()", "size (4, 16, 8)"),
+    ] {
+        let body = match shape.strip_prefix("size ") {
+            Some(shape) => format!("if is_training():\n    assert {expression} == {shape}"),
+            None => format!("if is_training():\n    got = ({expression}).shape\n    assert got == {shape}, str(got)"),
+        };
+        traced(&model(&body), &rows());
+    }
+    traced(
+        &model(
+            "if is_training():\n    assert len(h) == 4 and h.ndim == 3 and h.size(1) == 16 and h.numel() == 512 and h.dim() == 3",
+        ),
+        &rows(),
+    );
+}
+
+/// The values of `h` in the evaluation graph, in f64, where `h` is [4, 16, 8] cut from evaluation rows.
+fn oracle(traced: &Traced) -> Vec<f64> {
+    let program = &traced.program;
+    let params: Vec<Vec<f32>> = program
+        .params
+        .iter()
+        .map(|param| {
+            let n = param.shape.elements() as usize;
+            (0..n).map(|i| if param.name == "head" { head(i) } else { weight(i) }).collect()
+        })
+        .collect();
+    let rows = program.eval_batch as usize;
+    let tokens = Tensor::I32((0..rows * 16).map(|i| (i % 27) as i32).collect());
+    let feed =
+        Feed { inputs: [&tokens, &tokens], params: &params, states: &[], tables: &[], seed: &Seed([0; 32]), step: 0 };
+    let out = cairn_engine::oracle::evaluate(&program.eval, &feed, &[program.output]);
+    out[0].to_vec()
+}
+
+fn weight(i: usize) -> f32 {
+    ((i * 37 % 101) as f32 - 50.0) / 25.0
+}
+
+/// The head is [8, 27] with ones on its diagonal: the first eight outputs are `h` itself.
+fn head(i: usize) -> f32 {
+    if i / 27 == i % 27 { 1.0 } else { 0.0 }
+}
+
+#[test]
+fn composites_compute_their_formulas() {
+    // Names with their formula over a row x of eight numbers, element i.
+    type Formula = fn(&[f64], usize) -> f64;
+    fn most(x: &[f64]) -> f64 {
+        x.iter().copied().fold(f64::MIN, f64::max)
+    }
+    fn mean_of(x: &[f64]) -> f64 {
+        x.iter().sum::<f64>() / x.len() as f64
+    }
+    fn erf(x: f64) -> f64 {
+        // Abramowitz & Stegun would do; the series converges for the arguments here.
+        let mut term = x;
+        let mut sum = x;
+        for n in 1..200 {
+            term *= -x * x / f64::from(n);
+            sum += term / f64::from(2 * n + 1);
+        }
+        sum * 2.0 / std::f64::consts::PI.sqrt()
+    }
+    let cases: &[(&str, Formula)] = &[
+        ("h", |x, i| x[i]),
+        ("h + 1", |x, i| x[i] + 1.0),
+        ("1.0 - h", |x, i| 1.0 - x[i]),
+        ("2 / (h + 5)", |x, i| 2.0 / (x[i] + 5.0)),
+        ("-h", |x, i| -x[i]),
+        ("h ** 2", |x, i| x[i] * x[i]),
+        ("h ** 3", |x, i| x[i].powi(3)),
+        ("h ** 5", |x, i| x[i].powi(5)),
+        ("(h * h + 1) ** -2", |x, i| (x[i] * x[i] + 1.0).powi(-2)),
+        ("(h * h) ** 0.5", |x, i| x[i].abs()),
+        ("(h * h + 1) ** -0.5", |x, i| (x[i] * x[i] + 1.0).sqrt().recip()),
+        ("(h * h + 1) ** 1.7", |x, i| (x[i] * x[i] + 1.0).powf(1.7)),
+        ("2 ** h", |x, i| x[i].exp2()),
+        ("(h * h + 1) ** h", |x, i| (x[i] * x[i] + 1.0).powf(x[i])),
+        ("h ** 0", |_, _| 1.0),
+        ("h // 1", |x, i| x[i].floor()),
+        ("h % 0.75", |x, i| x[i].rem_euclid(0.75)),
+        ("silu(h)", |x, i| x[i] / (1.0 + (-x[i]).exp())),
+        ("softplus(h)", |x, i| x[i].exp().ln_1p()),
+        ("gelu(h)", |x, i| 0.5 * x[i] * (1.0 + erf(x[i] / 2f64.sqrt()))),
+        ("gelu(h, approximate='tanh')", |x, i| {
+            0.5 * x[i] * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x[i] + 0.044715 * x[i].powi(3))).tanh())
+        }),
+        ("clip(h, -0.5, 0.75)", |x, i| x[i].clamp(-0.5, 0.75)),
+        ("h.clamp(min=0.1)", |x, i| x[i].max(0.1)),
+        ("maximum(h, 0.3) + minimum(h, 0.3)", |x, i| x[i] + 0.3),
+        ("where(h > 0.21, h, -1.0)", |x, i| if x[i] > 0.21 { x[i] } else { -1.0 }),
+        ("h * (h >= 0) + h * (h != h)", |x, i| x[i].max(0.0)),
+        ("h + h.mean(-1, keepdim=True)", |x, i| x[i] + mean_of(x)),
+        ("h + h.sum(dim=-1).unsqueeze(-1)", |x, i| x[i] + x.iter().sum::<f64>()),
+        ("h - h.max(-1, keepdim=True)", |x, i| x[i] - most(x)),
+        ("h - h.min(-1, keepdim=True)", |x, i| x[i] - x.iter().copied().fold(f64::MAX, f64::min)),
+        ("h - h.logsumexp(-1, keepdim=True)", |x, i| x[i] - x.iter().map(|v| v.exp()).sum::<f64>().ln()),
+        ("h * 0 + h.var(-1, correction=1, keepdim=True)", |x, _| {
+            x.iter().map(|v| (v - mean_of(x)).powi(2)).sum::<f64>() / 7.0
+        }),
+        ("h * 0 + var(h, -1, unbiased=False, keepdim=True)", |x, _| {
+            x.iter().map(|v| (v - mean_of(x)).powi(2)).sum::<f64>() / 8.0
+        }),
+        ("softmax(h)", |x, i| x[i].exp() / x.iter().map(|v| v.exp()).sum::<f64>()),
+        ("log_softmax(h, dim=-1)", |x, i| x[i] - x.iter().map(|v| v.exp()).sum::<f64>().ln()),
+        ("rms_norm(h, 2.0)", |x, i| 2.0 * x[i] / (x.iter().map(|v| v * v).sum::<f64>() / 8.0 + 1e-6).sqrt()),
+        ("layer_norm(h, 2.0, 0.5)", |x, i| {
+            let var = x.iter().map(|v| (v - mean_of(x)).powi(2)).sum::<f64>() / 8.0;
+            2.0 * (x[i] - mean_of(x)) / (var + 1e-5).sqrt() + 0.5
+        }),
+        ("concat([h[..., 4:], h[..., :4]], dim=-1)", |x, i| x[(i + 4) % 8]),
+        ("pad(h[..., 2:6], 1, 3)", |x, i| if (1..5).contains(&i) { x[i + 1] } else { 0.0 }),
+        ("stack(chunk(h, 2, dim=-1), dim=-1).flatten(-2)", |x, i| x[i / 2 + 4 * (i % 2)]),
+        ("h @ one_hot(arange(8), 8)", |x, i| x[i]),
+        ("h * one_hot(argmax(h, dim=-1), 8)", |x, i| if x[i] == most(x) { x[i] } else { 0.0 }),
+        ("h * 0 + take(h, argmax(h, dim=-1)).unsqueeze(-1)", |x, _| most(x)),
+        ("einsum('rtc,cd->rtd', h, one_hot(arange(8), 8))", |x, i| x[i]),
+        ("einsum('rtc,c->rtc', h, to_float(arange(8)))", |x, i| x[i] * i as f64),
+        ("h + einsum('rtc->rt', h).unsqueeze(-1)", |x, i| x[i] + x.iter().sum::<f64>()),
+        ("einsum('rtc,ctr->rtc', h, h.permute(2, 1, 0))", |x, i| x[i] * x[i]),
+        ("h * 0 + einsum('rtc,rtc->tr', h, h).T.unsqueeze(-1)", |x, _| x.iter().map(|v| v * v).sum()),
+        ("sum([h, h, h])", |x, i| 3.0 * x[i]),
+        ("dropout(h, 0.5)", |x, i| x[i]),
+        ("h + stop_gradient(h)", |x, i| 2.0 * x[i]),
+        ("h * reciprocal(h + 3)", |x, i| x[i] / (x[i] + 3.0)),
+        ("h * 0 + (to_float(x) + 1.0).unsqueeze(-1) * 0 + 7", |_, _| 7.0),
+    ];
+    let base = oracle(&traced(&model(""), &rows()));
+    for (expression, formula) in cases {
+        let got = oracle(&traced(&model(&format!("h = {expression}")), &rows()));
+        for position in 0..64 {
+            let x = &base[position * 27..position * 27 + 8];
+            for i in 0..8 {
+                let (got, expected) = (got[position * 27 + i], formula(x, i));
+                let close = (got - expected).abs() <= 1e-6 * (1.0 + expected.abs());
+                assert!(close, "{expression}: {got} {expected} at {position}, {i}");
+            }
+        }
+    }
+}
+
+#[test]
+fn dropout_and_training_differ_from_evaluation() {
+    let traced = traced(&model("h = dropout(h, 0.25)\nif is_training():\n    h = h * 2.0"), &rows());
+    let random = |nodes: &[cairn_engine::graph::Node]| nodes.iter().filter(|n| matches!(n.op, Op::Random(..))).count();
+    assert_eq!(random(traced.program.phases[0].graph.nodes()), 1);
+    assert_eq!(random(traced.program.eval.nodes()), 0);
+}
+
+#[test]
+fn a_number_is_one_node_however_often_it_is_used() {
+    let traced = traced(&model("for i in range(5):\n    h = h * 0.5 + 0.5"), &rows());
+    let fulls = traced.program.eval.nodes().iter().filter(|node| matches!(node.op, Op::Full(_))).count();
+    assert_eq!(fulls, 1);
+}
