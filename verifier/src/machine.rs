@@ -404,7 +404,8 @@ impl Machine {
         let Some(held) = self.commits.get_mut(&id) else {
             return;
         };
-        if held.body.is_some() {
+        // The signature is no part of the id: a body with a false one says nothing about the commit.
+        if held.body.is_some() || signed.verify().is_err() {
             return;
         }
         if let Err(error) = gate::commit(&signed, &self.chain) {

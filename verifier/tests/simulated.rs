@@ -228,6 +228,8 @@ struct Sim {
     sent: u64,
     votes: BTreeMap<(VerifierKey, u64), BTreeSet<EntryId>>,
     unsound: BTreeSet<CommitId>,
+    /// Whether a peer that answers first hands out bodies with another signature.
+    forged_signatures: bool,
 }
 
 impl Sim {
@@ -250,6 +252,7 @@ impl Sim {
             sent: 0,
             votes: BTreeMap::new(),
             unsound: BTreeSet::new(),
+            forged_signatures: false,
         }
     }
 
@@ -299,6 +302,10 @@ impl Sim {
                 Output::FetchCommit(id) => {
                     let body = self.workers.iter().filter_map(|w| w.commit.clone()).find(|c| c.id() == id);
                     if let Some(body) = body {
+                        if self.forged_signatures {
+                            let forged = Signed { signature: Signature([7; 64]), ..body.clone() };
+                            self.post(at, 0, Message::Body(Box::new(forged)));
+                        }
                         self.lossy(at, Message::Body(Box::new(body)));
                     }
                 }
@@ -510,6 +517,15 @@ fn a_changed_ticket_or_draft_is_never_queued() {
         assert!(sim.unsound.contains(&sim.commit(0)), "tamper {number}");
         assert!(sim.machines.iter().all(|m| m.chain().height() == 0), "tamper {number}");
     }
+}
+
+#[test]
+fn a_body_with_a_forged_signature_does_not_discredit_the_commit() {
+    let mut sim = Sim::new(4, 8, 10);
+    sim.forged_signatures = true;
+    sim.worker(1, "gain 5000", 0, None);
+    sim.run(60_000, false, |sim| sim.everywhere(0).is_some());
+    assert_eq!(sim.everywhere(0), Some(Status::Accepted));
 }
 
 #[test]
