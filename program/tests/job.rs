@@ -173,7 +173,10 @@ fn replays(runs: &[RunSummary]) -> Result<(), Box<dyn Error>> {
         let commit = CommitId([9; 32]);
         let (seeds, prover, backend) = (seeds(), VerifierKey([prover; 32]), BackendChoice::cpu(1));
         let claimed = BoundedVec::default();
-        real(task(BIGRAM, NAMES), Work::Replay { seeds, claimed, prover, commit, backend })
+        real(
+            task(BIGRAM, NAMES),
+            Work::Replay { seeds, claimed, prover, commit, audit: Hash32([prover.0[0]; 32]), backend },
+        )
     };
     let (outcome, said) = replay(1)?;
     let Outcome::Done { traced, runs: again, inside } = outcome? else { panic!("no replay: {said:?}") };

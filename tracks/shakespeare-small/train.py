@@ -8,12 +8,12 @@ HEADS = 4            # one of 1, 2, 4, 8
 HIDDEN = 4           # 1..6
 BATCH = 16           # 4..64 log step 4
 CONTEXT = 64         # 16..256 log step 16
-LR = 3e-3            # 3e-4..3e-2 log
+LR = 1e-3            # 3e-4..3e-2 log
 WARMUP = 0.1         # 0..0.3
 BETA1 = 0.9          # 0.5..0.95
 BETA2 = 0.95         # 0.9..0.999
 DECAY = 0.1          # 0..0.5
-INIT = 0.02          # 0.005..0.2 log
+INIT = 0.08          # 0.005..0.2 log
 ROPE_BASE = 10000.0  # 100..100000 log
 
 

@@ -16,7 +16,7 @@ use crate::output::Tone;
 use crate::tracks::{Definition, Rules};
 
 /// Operations of the run that every backend repeats: a second at most, also for the slowest.
-const PROBE_BUDGET: u64 = 600_000_000;
+const PROBE_BUDGET: u64 = 1_200_000_000;
 /// Lines of the shipped names that it is run on: evaluating all of them would cost more than the run.
 const PROBE_LINES: usize = 2_000;
 /// Free space below which a warning is given, in bytes.

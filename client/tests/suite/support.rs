@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 /// Operations of a run of the small track.
-pub(crate) const BUDGET: i64 = 800_000_000;
+pub(crate) const BUDGET: i64 = 1_600_000_000;
 
 /// A home that goes with its test.
 pub(crate) struct Home(tempfile::TempDir);

@@ -3,6 +3,8 @@
 //! One binary plays every part: without arguments it is the test, which starts itself as verifiers and
 //! nodes; those start it again as jobs.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod network;
 mod work;
 

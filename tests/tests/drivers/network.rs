@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cairn_protocol::{
@@ -14,13 +14,61 @@ use cairn_store::{BoardRow, Store};
 
 use super::{DATA, Outcome, bytes, verifier_secret, work};
 
-/// Lines of one process so far, and the news that there are more.
-type Lines = Arc<(Mutex<Vec<String>>, Condvar)>;
+/// Kind and number of a process.
+type Part = (String, u8);
+
+/// What all processes said so far, and the news that there is more.
+#[derive(Clone, Default)]
+struct News(Arc<(Mutex<BTreeMap<Part, Said>>, Condvar)>);
+
+#[derive(Default)]
+struct Said {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl News {
+    fn told(&self) -> MutexGuard<'_, BTreeMap<Part, Said>> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, part: &Part, what: impl FnOnce(&mut Said)) {
+        what(self.told().entry(part.clone()).or_default());
+        self.0.1.notify_all();
+    }
+
+    /// Waits for `found` in what was said, which is looked at when there is more and now and then.
+    fn wait<T>(&self, most: Duration, mut found: impl FnMut(&BTreeMap<Part, Said>) -> Option<T>) -> Option<T> {
+        let started = Instant::now();
+        let mut told = self.told();
+        loop {
+            if let Some(found) = found(&told) {
+                return Some(found);
+            }
+            let left = most.checked_sub(started.elapsed())?;
+            let waited = self.0.1.wait_timeout(told, left.min(Duration::from_millis(200)));
+            told = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Listens to one process until it ends.
+    fn listen(&self, part: Part, stdout: ChildStdout) {
+        let news = self.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if std::env::var_os("SHOW").is_some() {
+                    println!("{part:?}: {line}");
+                }
+                news.tell(&part, |said| said.lines.push(line));
+            }
+            news.tell(&part, |said| said.ended = true);
+        });
+    }
+}
 
 struct Running {
     child: Child,
     stdin: Option<ChildStdin>,
-    lines: Lines,
 }
 
 impl Drop for Running {
@@ -34,8 +82,9 @@ impl Drop for Running {
 pub(crate) struct Network {
     folder: tempfile::TempDir,
     track: TrackId,
-    running: BTreeMap<(String, u8), Running>,
-    addresses: BTreeMap<(String, u8), String>,
+    running: BTreeMap<Part, Running>,
+    addresses: BTreeMap<Part, String>,
+    news: News,
 }
 
 fn track() -> Outcome<Track> {
@@ -75,7 +124,13 @@ impl Network {
     /// A network without processes; the first verifier's home has track and data.
     pub(crate) fn new() -> Outcome<Self> {
         let (folder, track) = (tempfile::tempdir()?, track()?);
-        let network = Self { folder, track: track.id(), running: BTreeMap::new(), addresses: BTreeMap::new() };
+        let network = Self {
+            folder,
+            track: track.id(),
+            running: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            news: News::default(),
+        };
         let mut store = Store::open(&network.home("verifier", 0))?;
         store.put_track(&track)?;
         store.blobs().put(DATA)?;
@@ -100,32 +155,25 @@ impl Network {
             .stdout(Stdio::piped())
             .spawn()?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take().ok_or("no output")?);
-        let lines = Lines::default();
-        let (heard, name) = (lines.clone(), format!("{kind} {number}"));
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if std::env::var_os("SHOW").is_some() {
-                    println!("{name}: {line}");
-                }
-                let (lines, news) = &*heard;
-                lines.lock().unwrap().push(line);
-                news.notify_all();
-            }
-        });
-        self.running.insert(key.clone(), Running { child, stdin, lines: lines.clone() });
-        let (all, news) = &*lines;
-        let listening = |lines: &mut Vec<String>| !lines.iter().any(|line| line.starts_with("Listening"));
-        let (lines, _) = news.wait_timeout_while(all.lock().unwrap(), super::LONG, listening).unwrap();
-        let line =
-            lines.iter().find(|line| line.starts_with("Listening")).ok_or(format!("{kind} {number} is silent"))?;
-        self.addresses.insert(key, line.split('"').nth(1).ok_or("no address")?.to_string());
+        self.running.insert(key.clone(), Running { child, stdin });
+        self.news.tell(&key, |said| *said = Said::default());
+        self.news.listen(key.clone(), stdout);
+        let address = |told: &BTreeMap<Part, Said>| {
+            let line = told.get(&key)?.lines.iter().find(|line| line.starts_with("Listening"))?;
+            line.split('"').nth(1).map(str::to_string)
+        };
+        let address = self.news.wait(super::LONG, address).ok_or(format!("{kind} {number} is silent"))?;
+        self.addresses.insert(key, address);
         Ok(())
     }
 
     /// Kills a part as `kill -9` does.
     pub(crate) fn kill(&mut self, kind: &str, number: u8) -> Outcome {
+        let key = (kind.to_string(), number);
         // Dropping kills and waits.
-        self.running.remove(&(kind.to_string(), number)).map(drop).ok_or_else(|| "not running".into())
+        self.running.remove(&key).map(drop).ok_or("not running")?;
+        let ended = |told: &BTreeMap<Part, Said>| told.get(&key).filter(|said| said.ended).map(drop);
+        self.news.wait(super::LONG, ended).ok_or_else(|| "its output goes on".into())
     }
 
     /// The leaderboard in a part's home; empty as long as there is none.
@@ -137,32 +185,25 @@ impl Network {
     /// Waits until `found` is something; news of any process is an occasion to look.
     pub(crate) fn wait<T>(&self, what: &str, most: Duration, found: impl Fn(&Self) -> Option<T>) -> Outcome<T> {
         let started = Instant::now();
-        loop {
-            if let Some(found) = found(self) {
-                eprintln!("{what}: after {:?}", started.elapsed());
-                return Ok(found);
-            }
-            if started.elapsed() > most {
-                let tail = |lines: &Lines| lines.0.lock().unwrap().iter().rev().take(8).cloned().collect::<Vec<_>>();
-                let said: Vec<_> = self.running.iter().map(|(key, running)| (key, tail(&running.lines))).collect();
-                return Err(format!("waited in vain for {what}: {said:#?}").into());
-            }
-            if let Some(first) = self.running.values().next() {
-                let (lines, news) = &*first.lines;
-                drop(news.wait_timeout(lines.lock().unwrap(), Duration::from_millis(200)).unwrap());
-            }
-        }
+        let Some(found) = self.news.wait(most, |_| found(self)) else {
+            let tail = |said: &Said| said.lines.iter().rev().take(8).cloned().collect::<Vec<_>>();
+            let told: Vec<_> = self.news.told().iter().map(|(part, said)| (part.clone(), tail(said))).collect();
+            return Err(format!("waited in vain for {what}: {told:#?}").into());
+        };
+        eprintln!("{what}: after {:?}", started.elapsed());
+        Ok(found)
     }
 
     /// Asks every process to stop; each must end well, and soon.
     pub(crate) fn stop(mut self) -> Outcome {
         let started = Instant::now();
         self.running.values_mut().for_each(|running| drop(running.stdin.take()));
+        let ended = |told: &BTreeMap<Part, Said>| {
+            self.running.keys().all(|part| told.get(part).is_some_and(|said| said.ended)).then_some(())
+        };
+        self.news.wait(Duration::from_secs(20), ended).ok_or("not all processes stop")?;
         for ((kind, number), running) in &mut self.running {
-            while running.child.try_wait()?.is_none() && started.elapsed() < Duration::from_secs(20) {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            let status = running.child.try_wait()?.ok_or(format!("{kind} {number} does not stop"))?;
+            let status = running.child.wait()?;
             assert!(status.success(), "{kind} {number}: {status}");
         }
         eprintln!("all stopped after {:?}", started.elapsed());
