@@ -11,6 +11,7 @@
 mod kernel;
 mod pack;
 
+#[cfg(target_arch = "x86_64")]
 use crate::backend::Isa;
 use crate::number::canon;
 
