@@ -15,7 +15,7 @@ use crate::reference::attention::{score, score_grad, visible};
 
 use super::gemm::{CHUNK, Matrix, Packed, Product, Right, STRIP};
 use super::isa::Kernel;
-use super::lanes::{LANES, lanes, update};
+use super::lanes::{LANES, functions, lanes, update};
 use super::memory::{Place, Shared};
 use super::reduce::{row_max, row_sum_after, row_sum_of};
 use super::step::{Context, Pieces, Sharing};
@@ -243,7 +243,8 @@ impl Kernel for Softmax {
                 row_scores[visible.end..end].fill(f32::NEG_INFINITY);
                 let scores = &mut row_scores[start..end];
                 let max = row_max(scores);
-                update!(scores, [s] => unary(Unary::Exp, canon(s - max)));
+                update!(scores, [s] => canon(s - max));
+                functions!(scores, [s] => unary(Unary::Exp, s));
                 row_scores[seen.start..start].fill(0.0);
                 row_scores[end.min(seen.end)..seen.end].fill(0.0);
                 scales.write(row, 1)[0] = canon(row_sum_after(seen.start, &row_scores[seen.start..end]));
@@ -251,7 +252,7 @@ impl Kernel for Softmax {
         }
         // SAFETY: as above.
         let scales = unsafe { scales.write(0, block.rows) };
-        update!(scales, [z] => unary(Unary::Recip, z));
+        functions!(scales, [z] => unary(Unary::Recip, z));
         if probabilities {
             for (row, &scale) in scales.iter().enumerate() {
                 let visible = block.heads.visible(block.first + row);

@@ -13,6 +13,7 @@ pub(super) struct Level(Isa);
 
 /// The instruction sets that this processor has, slowest first.
 pub fn available() -> Vec<Isa> {
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
     let mut all = vec![Isa::Scalar];
     #[cfg(target_arch = "x86_64")]
     {

@@ -10,7 +10,7 @@ use crate::number::canon;
 use crate::reference::unary;
 
 use super::isa::Kernel;
-use super::lanes::{LANES, load};
+use super::lanes::{LANES, padded};
 use super::memory::{Place, Shared};
 use super::step::{Context, Pieces, Sharing};
 
@@ -260,10 +260,10 @@ pub(super) fn larger(a: f32, b: f32) -> f32 {
 /// Maximum of a row: exact, so in any order.
 #[inline(always)]
 pub(super) fn row_max(row: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    for first in (0..row.len()).step_by(LANES) {
-        let group = load(row, first, f32::NEG_INFINITY);
-        for (max, &x) in lanes.iter_mut().zip(&group) {
+    let (groups, rest) = row.as_chunks::<LANES>();
+    let mut lanes = padded(rest, f32::NEG_INFINITY);
+    for group in groups {
+        for (max, &x) in lanes.iter_mut().zip(group) {
             *max = larger(*max, x);
         }
     }
@@ -309,17 +309,21 @@ pub(super) fn row_sum_of(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f
 
 #[inline(always)]
 fn block_sum(a: &[f32], b: &[f32], f: &impl Fn(f32, f32) -> f32) -> f32 {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     let mut lanes = [0.0f32; LANES];
-    for first in (0..a.len()).step_by(LANES) {
-        let (left, right) = (load(a, first, 0.0), load(b, first, 0.0));
+    for (a, b) in a.iter().zip(b) {
+        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += f(a, b);
+        }
+    }
+    if !a_rest.is_empty() {
+        let (a, b) = (padded(a_rest, 0.0), padded(b_rest, 0.0));
         let mut group = [0.0f32; LANES];
-        for lane in 0..LANES {
-            group[lane] = f(left[lane], right[lane]);
+        for ((x, &a), &b) in group.iter_mut().zip(&a).zip(&b) {
+            *x = f(a, b);
         }
         // Padding adds +0, as the rule says, whatever `f` makes of it.
-        if first + LANES > a.len() {
-            group[a.len() - first..].fill(0.0);
-        }
+        group[a_rest.len()..].fill(0.0);
         for (lane, &x) in lanes.iter_mut().zip(&group) {
             *lane += x;
         }
@@ -360,15 +364,23 @@ pub(super) fn exp_sum(row: &[f32], max: f32) -> f32 {
 
 #[inline(always)]
 fn exp_block(block: &[f32], max: f32) -> f32 {
+    let (groups, rest) = block.as_chunks::<LANES>();
     let mut lanes = [0.0f32; LANES];
-    for first in (0..block.len()).step_by(LANES) {
+    for group in groups {
+        add_exp(&mut lanes, group, max);
+    }
+    if !rest.is_empty() {
         // Padding adds +0: its exponential.
-        let group = load(block, first, f32::NEG_INFINITY);
-        for (lane, &x) in lanes.iter_mut().zip(&group) {
-            *lane += unary(Unary::Exp, canon(x - max));
-        }
+        add_exp(&mut lanes, &padded(rest, f32::NEG_INFINITY), max);
     }
     tree(lanes)
+}
+
+#[inline(always)]
+fn add_exp(lanes: &mut [f32; LANES], group: &[f32; LANES], max: f32) {
+    for (lane, &x) in lanes.iter_mut().zip(group) {
+        *lane += unary(Unary::Exp, canon(x - max));
+    }
 }
 
 /// The row rule as a stream: level 0 takes elements, each next level the sums of full blocks of the one below.

@@ -9,7 +9,7 @@ use crate::number::{canon, from_foreign, inverse_count};
 use crate::reference::unary;
 
 use super::isa::Kernel;
-use super::lanes::{LANES, lanes, update};
+use super::lanes::{LANES, functions, lanes, update};
 use super::memory::{Place, Shared};
 use super::reduce::{exp_sum, row_max, row_sum, row_sum_of};
 use super::step::{Context, Pieces, Sharing};
@@ -100,9 +100,9 @@ impl Kernel for Run<'_> {
                     }
                 }
                 match function {
-                    Some(Unary::Recip) => update!(&mut arguments, [z] => unary(Unary::Recip, z)),
-                    Some(Unary::Log) => update!(&mut arguments, [z] => unary(Unary::Log, z)),
-                    Some(_) => update!(&mut arguments, [z] => unary(Unary::Rsqrt, z)),
+                    Some(Unary::Recip) => functions!(&mut arguments, [z] => unary(Unary::Recip, z)),
+                    Some(Unary::Log) => functions!(&mut arguments, [z] => unary(Unary::Log, z)),
+                    Some(_) => functions!(&mut arguments, [z] => unary(Unary::Rsqrt, z)),
                     None => {}
                 }
                 for i in rows {
@@ -204,7 +204,8 @@ impl Run<'_> {
 #[inline(always)]
 fn exponentials(to: &mut [f32], x: &[f32]) -> (f32, f32) {
     let max = row_max(x);
-    lanes!(to, [x in x] => unary(Unary::Exp, canon(x - max)));
+    lanes!(to, [x in x] => canon(x - max));
+    functions!(to, [x] => unary(Unary::Exp, x));
     (max, canon(row_sum(to)))
 }
 

@@ -11,6 +11,7 @@
 mod kernel;
 mod pack;
 
+#[cfg(target_arch = "x86_64")]
 use crate::backend::Isa;
 use crate::number::canon;
 
@@ -18,7 +19,6 @@ pub(super) use self::pack::transpose4;
 
 use self::kernel::Tile;
 use super::isa::{Kernel, Level};
-use super::lanes::{lanes, update};
 use super::memory::Shared;
 
 /// Length of a chunk of k, fixed by the specification.
@@ -273,7 +273,7 @@ impl<T: Tile> Blocks<T> {
                     let c = product.c.write((i + r) * product.c_row + j + panel, columns);
                     let sums = &sums[r * T::COLUMNS..][..T::COLUMNS];
                     if columns == T::COLUMNS {
-                        add_whole(&mut c[..T::COLUMNS], sums, first, last);
+                        add(&mut c[..T::COLUMNS], sums, first, last);
                     } else {
                         add(c, &sums[..columns], first, last);
                     }
@@ -283,23 +283,27 @@ impl<T: Tile> Blocks<T> {
     }
 }
 
-/// Adds a chunk's sums to the total, in a tile of full width.
-#[inline(always)]
-fn add_whole(c: &mut [f32], sums: &[f32], first: bool, last: bool) {
-    for (c, &sum) in c.iter_mut().zip(sums) {
-        let total = if first { sum } else { *c + sum };
-        *c = if last { canon(total) } else { total };
-    }
-}
-
-/// The same in a narrower one.
+/// Adds a chunk's sums to the total.
 #[inline(always)]
 fn add(c: &mut [f32], sums: &[f32], first: bool, last: bool) {
+    let pairs = c.iter_mut().zip(sums);
     match (first, last) {
-        (true, true) => lanes!(c, [sum in sums] => canon(sum)),
+        (true, true) => {
+            for (c, &sum) in pairs {
+                *c = canon(sum);
+            }
+        }
+        (false, true) => {
+            for (c, &sum) in pairs {
+                *c = canon(*c + sum);
+            }
+        }
         (true, false) => c.copy_from_slice(sums),
-        (false, true) => update!(c, [c, sum in sums] => canon(c + sum)),
-        (false, false) => update!(c, [c, sum in sums] => c + sum),
+        (false, false) => {
+            for (c, &sum) in pairs {
+                *c += sum;
+            }
+        }
     }
 }
 

@@ -2,7 +2,6 @@
 
 use crate::number::round12;
 
-use super::super::lanes::lanes;
 use super::super::memory::Shared;
 use super::kernel::Tile;
 use super::{CHUNK, Matrix, STRIDE, TILE_ROWS};
@@ -146,5 +145,7 @@ pub(in super::super) unsafe fn transpose4(from: [*const f32; 4], to: *mut f32, s
 
 #[inline(always)]
 fn round(to: &mut [f32], from: &[f32]) {
-    lanes!(to, [x in from] => round12(x));
+    for (to, &x) in to.iter_mut().zip(from) {
+        *to = round12(x);
+    }
 }
