@@ -279,4 +279,25 @@ mod tests {
             assert!(ascending(&findings));
         }
     }
+
+    #[test]
+    fn a_leak_refutes_the_evaluation_of_a_run_that_agrees_in_every_leaf() {
+        let claim = claim();
+        let run = claim.runs.first().unwrap();
+        let mut judge = Judge::new(&claim);
+        for (segment, leaf) in (0u16..).zip(run.leaves.iter()) {
+            assert!(judge.hear(&Message::Segment { seed: 0, segment, leaf: *leaf, inside: *leaf }));
+        }
+        assert!(judge.hear(&Message::Leaked { seed: 0, window: 3, cut: 9 }));
+        let result =
+            RunSummary { metric: run.metric, test: run.test, leaves: run.leaves.clone(), root: Hash32::default() };
+        assert!(!judge.hear(&Message::Ran { seed: 0, result }), "the replay need not go on");
+        let bad: Vec<Item> = judge
+            .found()
+            .into_iter()
+            .filter(|judged| matches!(judged.finding, Finding::Bad { .. }))
+            .map(|judged| judged.item)
+            .collect();
+        assert_eq!(bad, [Item::Evaluation { seed: 0 }]);
+    }
 }
