@@ -75,10 +75,10 @@ pub enum Work {
     },
 }
 
-/// A backend and its options; none of them changes a bit of any result.
+/// A backend and its options; among exact backends, none of them changes a bit of any result.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct BackendChoice {
-    /// `reference` or `cpu`.
+    /// `reference` or `cpu`; `candle` where this build has it, for trying things out.
     pub name: Text<NAME_BYTES_MAX>,
     /// Threads.
     pub threads: u16,
