@@ -7,13 +7,16 @@ use anyhow::{Context, bail};
 const USAGE: &str = "usage: cargo xtask COMMAND
 
   test      install what the tests need (Debian packages, as root or through sudo), then run every test
-  vectors   write the golden vectors of records and arithmetic again, after a deliberate change";
+  vectors   write the golden vectors of records and arithmetic again, after a deliberate change
+  manual    write the operations of docs/guide/train-py.md again, after a change of their rows";
 
 /// What a test runs besides cargo: the program, and the Debian package that brings it.
 const NEEDED: [(&str, &str); 1] = [("python3", "python3-minimal")];
 
 /// Told to the tests that own golden vectors: write them instead of comparing.
 const WRITE_VECTORS: &str = "CAIRN_WRITE_VECTORS";
+/// Told to the test that owns the manual's operations.
+const WRITE_MANUAL: &str = "CAIRN_WRITE_MANUAL";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -35,6 +38,10 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["vectors"] => {
             let test = ["test", "--locked", "-p", "cairn-protocol", "-p", "cairn-engine", "vectors"];
             cargo(&test, &[(WRITE_VECTORS, "1")])
+        }
+        ["manual"] => {
+            let test = ["test", "--locked", "-p", "cairn-program", "--test", "suite", "the_manual_has_the_operations"];
+            cargo(&test, &[(WRITE_MANUAL, "1")])
         }
         ["--help" | "-h"] => {
             println!("{USAGE}");
