@@ -33,19 +33,7 @@ pub struct Reference {
 impl Reference {
     /// Makes `graph` ready.
     pub fn new(graph: &Graph, wanted: &[NodeId]) -> Self {
-        let nodes = graph.nodes();
-        let mut last_use: Vec<usize> = (0..nodes.len()).collect();
-        for (id, node) in nodes.iter().enumerate() {
-            for &input in &node.inputs {
-                last_use[input as usize] = id;
-            }
-        }
-        for &id in wanted {
-            if let Some(last) = last_use.get_mut(id as usize) {
-                *last = nodes.len();
-            }
-        }
-        Self { graph: graph.clone(), wanted: wanted.to_vec(), last_use }
+        Self { graph: graph.clone(), wanted: wanted.to_vec(), last_use: last_uses(graph, wanted) }
     }
 
     /// The values of all nodes that are kept to the end.
@@ -65,6 +53,34 @@ impl Reference {
         }
         Ok(values)
     }
+}
+
+/// For each node, the last node that reads it; itself when none does, the number of nodes when it is wanted.
+pub(crate) fn last_uses(graph: &Graph, wanted: &[NodeId]) -> Vec<usize> {
+    let nodes = graph.nodes();
+    let mut last_use: Vec<usize> = (0..nodes.len()).collect();
+    for (id, node) in nodes.iter().enumerate() {
+        for &input in &node.inputs {
+            last_use[input as usize] = id;
+        }
+    }
+    for &id in wanted {
+        if let Some(last) = last_use.get_mut(id as usize) {
+            *last = nodes.len();
+        }
+    }
+    last_use
+}
+
+/// One node's value from those of its operands, for a backend that lacks the operation.
+#[cfg(feature = "candle")]
+pub(crate) fn node_value(
+    node: &Node,
+    operands: Vec<&Tensor>,
+    shapes: Vec<&Shape>,
+    feed: &Feed<'_>,
+) -> Result<Tensor, BackendError> {
+    Here { node, operands, shapes }.value(feed)
 }
 
 impl Executor for Reference {
