@@ -39,7 +39,7 @@ fn convolution(options: Conv2d, x_shape: [u32; 4], w_shape: [u32; 4]) {
 fn convolutions_of_every_geometry() {
     let lopsided = Conv2d { groups: 2, ..LOPSIDED };
     let wide = Conv2d { stride: [1, 3], padding: [0, 2], dilation: [1, 4], groups: 1 };
-    let cases: [(Conv2d, [u32; 4], [u32; 4]); 18] = [
+    let cases: [(Conv2d, [u32; 4], [u32; 4]); 23] = [
         (conv(1, 0, 1, 1), [1, 1, 1, 1], [1, 1, 1, 1]),
         (conv(1, 1, 1, 1), [3, 2, 7, 7], [5, 2, 3, 3]),
         // A kernel of one element, on images of less and of more than a block.
@@ -53,7 +53,12 @@ fn convolutions_of_every_geometry() {
         (conv(1, 5, 3, 1), [1, 2, 2, 3], [2, 2, 4, 4]),
         (lopsided, [2, 4, 9, 11], [6, 2, 3, 2]),
         (wide, [2, 2, 4, 40], [3, 2, 2, 5]),
-        // One group for each channel.
+        // One group for each channel, and few in each; more than a register's lanes; long lines and many images.
+        (conv(1, 1, 1, 19), [2, 19, 6, 5], [19, 1, 3, 3]),
+        (conv(2, 1, 2, 9), [3, 18, 9, 8], [36, 2, 3, 2]),
+        (conv(1, 2, 1, 3), [1, 6, 50, 50], [3, 2, 5, 5]),
+        (Conv2d { padding: [0, 3], ..conv(1, 0, 1, 2) }, [2, 2, 1, 2500], [2, 1, 1, 4]),
+        (conv(1, 0, 1, 3), [300, 3, 1, 1], [3, 1, 1, 1]),
         (conv(1, 1, 1, 5), [3, 5, 6, 7], [5, 1, 3, 3]),
         (conv(1, 1, 1, 3), [2, 3, 5, 5], [6, 1, 3, 3]),
         // Contractions of more than a chunk: forward, input gradient, kernel gradient.
@@ -88,7 +93,8 @@ fn random_convolutions() {
 
 #[test]
 fn running_sums_along_every_axis() {
-    for shape in [&[1][..], &[255], &[256], &[257], &[513], &[3, 300], &[300, 3], &[2, 260, 70], &[3, 1, 5], &[40, 20]] {
+    for shape in [&[1][..], &[255], &[256], &[257], &[513], &[3, 300], &[300, 3], &[2, 260, 70], &[3, 1, 5], &[40, 20]]
+    {
         let mut g = Graph::default();
         let x = param(&mut g, 0, shape);
         let axes = (0..shape.len() as u8).flat_map(|axis| [(axis, false), (axis, true)]);

@@ -11,6 +11,7 @@ mod cpu_exact;
 mod cpu_fuzz;
 mod cpu_ops;
 mod gradients;
+mod misfits;
 mod price;
 mod programs;
 mod random_graphs;

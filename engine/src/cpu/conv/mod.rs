@@ -2,10 +2,13 @@
 //!
 //! [`Slide`] is a convolution, or the gradient of its input: for a block of pixels and a chunk of k, a [`slab`] of the
 //! tensor is rounded and laid out with its padding, the panels of the unfolded operand are copied from it, and the
-//! product of `gemm` runs on them. [`Weight`] is the gradient of the kernel.
+//! product of `gemm` runs on them. [`Weight`] is the gradient of the kernel. Groups of few channels would leave most of
+//! a tile empty: `direct` and `few` compute theirs without one, the pixels or the channels side by side.
 //!
 //! *Invariant:* work is split over results, never along k.
 
+mod direct;
+mod few;
 mod slab;
 mod slide;
 mod weight;
@@ -18,6 +21,7 @@ use super::isa::Level;
 use super::memory::{LINE, Place, Shared};
 use super::step::{Context, Pieces, Sharing};
 
+use self::few::Few;
 use self::slide::Slide;
 use self::weight::Weight;
 
@@ -42,6 +46,8 @@ pub(super) enum Conv {
     Slide(Slide),
     /// Gradient of the kernel.
     Weight(Weight),
+    /// Gradient of the kernel, where a group has few outputs.
+    Few(Few),
 }
 
 impl Conv {
@@ -57,6 +63,7 @@ impl Conv {
         match kind {
             Kind::Forward => Self::Slide(Slide::forward(sizes, a, b, to, sharing)),
             Kind::InputGrad => Self::Slide(Slide::input_grad(sizes, a, b, to, sharing)),
+            Kind::WeightGrad if sizes.of_group()[1] <= few::OUTPUTS => Self::Few(Few::new(sizes, a, b, to)),
             Kind::WeightGrad => Self::Weight(Weight::new(sizes, a, b, to, sharing, level)),
         }
     }
@@ -66,6 +73,7 @@ impl Conv {
         match self {
             Self::Slide(slide) => slide.pieces(sharing),
             Self::Weight(weight) => weight.pieces(sharing),
+            Self::Few(few) => few.pieces(sharing),
         }
     }
 
@@ -74,6 +82,7 @@ impl Conv {
         match self {
             Self::Slide(slide) => slide.room().total(),
             Self::Weight(weight) => weight.room().total(),
+            Self::Few(few) => few.room().total(),
         }
     }
 
@@ -85,6 +94,7 @@ impl Conv {
             match self {
                 Self::Slide(slide) => units.for_each(|unit| slide.unit(context, scratch, unit)),
                 Self::Weight(weight) => units.for_each(|unit| weight.unit(context, scratch, unit)),
+                Self::Few(few) => units.for_each(|unit| few.unit(context, scratch, unit)),
             }
         }
     }

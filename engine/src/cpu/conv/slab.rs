@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::number::round12;
 
-use super::super::gemm::{OVERREAD, Run};
+use super::super::gemm::{CHUNK, OVERREAD, Run};
 use super::super::isa::Kernel;
 use super::super::memory::Shared;
 
@@ -64,6 +64,45 @@ impl Axis {
     }
 }
 
+/// How chunks of all output pixels, in row-major order of images, rows and columns, fall into parts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chunks {
+    /// Pixel rows and columns of a part: of an image, or, where rows are long, of a row.
+    of_part: [usize; 2],
+    /// Parts of an image.
+    of_image: usize,
+    /// Most parts of a chunk.
+    pub(super) parts: usize,
+    /// Most rows and columns of a part that a chunk sees.
+    pub(super) seen: [usize; 2],
+}
+
+impl Chunks {
+    pub(super) fn new(images: usize, output: [usize; 2]) -> Self {
+        let [rows, columns] = output;
+        let (of_part, seen) = if columns >= CHUNK {
+            ([1, columns], [1, CHUNK])
+        } else {
+            (output, [rows.min((CHUNK - 1).div_ceil(columns) + 1), columns])
+        };
+        let pixels = of_part[0] * of_part[1];
+        let (of_image, all) = (rows * columns / pixels, images * rows * columns / pixels);
+        Self { of_part, of_image, parts: ((CHUNK - 1).div_ceil(pixels) + 1).min(all), seen }
+    }
+
+    /// The window of a chunk, and where its pixels stand in a slab. Gives the number of runs.
+    pub(super) fn window(&self, slab: &Slab, pixels: Range<usize>, runs: &mut [Run]) -> (Window, usize) {
+        let [rows, columns] = self.of_part;
+        let part = pixels.start / (rows * columns);
+        let before = part * rows * columns;
+        let range = pixels.start - before..pixels.end - before;
+        let origin = if rows == 1 { [0, range.start] } else { [range.start / columns, 0] };
+        let parts = (range.end - 1) / (rows * columns) + 1;
+        let count = slab.runs(range, self.of_part, origin, runs);
+        (Window { part, parts, of_image: self.of_image, origin }, count)
+    }
+}
+
 /// Layout of a slab: for each part and channel, lines of both axes.
 #[derive(Clone, Debug)]
 pub(super) struct Slab {
@@ -96,7 +135,7 @@ pub(super) struct Window {
 
 impl Slab {
     /// Elements of one image's channel.
-    fn plane(&self) -> usize {
+    pub(super) fn plane(&self) -> usize {
         self.rows.len * self.columns.len
     }
 

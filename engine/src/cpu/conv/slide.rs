@@ -6,6 +6,7 @@ use crate::reference::conv::Sizes;
 use super::super::gemm::{self, CHUNK, Matrix, Packed, Product, Right, Run, STRIP, unfolded};
 use super::super::memory::{Place, Shared};
 use super::super::step::{Context, Pieces, Sharing};
+use super::direct::{self, Direct};
 use super::slab::{Axis, Fill, Slab, Source, Window};
 use super::{FLOPS, Room, shifts};
 
@@ -13,6 +14,10 @@ use super::{FLOPS, Room, shifts};
 const BLOCK: usize = gemm::COLUMNS;
 /// Fewer pixels are not worth a block of their own.
 const BLOCK_LEAST: usize = 64;
+/// Pixels of a block, and groups of a unit, where terms are added one by one: what stays in the first-level cache, and
+/// what makes up for starting.
+const LINES: usize = 2048;
+const GROUPS: usize = 16;
 
 /// result[n, m, pixel] = Σ over (s, tap) of weights[m, s, tap] · source[n, s, where tap meets pixel], for each group.
 #[derive(Debug)]
@@ -29,6 +34,9 @@ pub(in super::super) struct Slide {
     /// Whether the weights are stored [s, m, tap]; otherwise they are [m, s, tap].
     swapped: bool,
     phases: Vec<Phase>,
+    /// Whether the terms are added one by one, for so many groups by one unit of work.
+    direct: bool,
+    at_once: usize,
 }
 
 /// Pixels of the result that meet the source alike.
@@ -72,7 +80,10 @@ impl Slide {
             taps: kernel[0] * kernel[1],
             swapped: false,
             phases: vec![],
+            direct: false,
+            at_once: 1,
         };
+        slide.choose();
         let pixels = [images, output[0], output[1]];
         slide.phase(pixels, [0, 0], [1, 1], [axis(0), axis(1)], sharing);
         slide
@@ -101,7 +112,10 @@ impl Slide {
             taps: kernel[0] * kernel[1],
             swapped: true,
             phases: vec![],
+            direct: false,
+            at_once: 1,
         };
+        slide.choose();
         for row in 0..stride[0].min(input[0]) {
             for column in 0..stride[1].min(input[1]) {
                 let pixels = [images, (input[0] - row).div_ceil(stride[0]), (input[1] - column).div_ceil(stride[1])];
@@ -109,6 +123,15 @@ impl Slide {
             }
         }
         slide
+    }
+
+    /// Chooses between a product and adding term by term.
+    fn choose(&mut self) {
+        let [channels, results] = self.of_group();
+        self.direct = results <= direct::RESULTS && channels * self.taps <= CHUNK;
+        if self.direct {
+            self.at_once = GROUPS.min(self.groups);
+        }
     }
 
     fn phase(
@@ -121,7 +144,14 @@ impl Slide {
     ) {
         let [channels, results] = self.of_group();
         let cost = pixels.iter().product::<usize>() * results * channels * self.taps / FLOPS;
-        let block = block(pixels, sharing.pieces(cost * self.groups).div_ceil(self.groups));
+        let block = if self.direct {
+            // Of one image, and of whole rows: padding between rows is computed as well.
+            let [_, rows, columns] = pixels;
+            let lines = rows.min((LINES / columns).max(1));
+            [1, rows.div_ceil(rows.div_ceil(lines)), columns.min(LINES)]
+        } else {
+            block(pixels, sharing.pieces(cost * self.groups).div_ceil(self.groups))
+        };
         let slab = Slab {
             rows: Axis::new(block[1], row_step, &rows),
             columns: Axis::new(block[2], column_step, &columns),
@@ -147,7 +177,8 @@ impl Slide {
         let [channels, results] = self.of_group();
         let blocks: usize = self.phases.iter().map(Phase::blocks).sum();
         let block = self.phases.iter().map(|phase| phase.block.iter().product()).max().unwrap_or(0);
-        Pieces::new(blocks * self.groups, 1, block * results * channels * self.taps / FLOPS, sharing)
+        let cost = block * results * channels * self.taps * self.at_once / FLOPS;
+        Pieces::new(blocks * self.groups.div_ceil(self.at_once), 1, cost, sharing)
     }
 
     /// The scratch that a worker needs.
@@ -156,8 +187,13 @@ impl Slide {
         let mut room = Room::default();
         for phase in &self.phases {
             let columns: usize = phase.block.iter().product();
-            room.product = room.product.max(STRIP + unfolded(channels * self.taps, columns));
             room.slab = room.slab.max(phase.slab.len(phase.block[0]));
+            if self.direct {
+                room.slab += direct::STRIPE;
+                room.rest = room.rest.max(phase.lines(phase.block) + direct::STRIPE);
+                continue;
+            }
+            room.product = room.product.max(STRIP + unfolded(channels * self.taps, columns));
             room.rest = room.rest.max(results * columns);
         }
         room.left = if self.swapped { results * CHUNK } else { 0 };
@@ -169,12 +205,19 @@ impl Slide {
     /// # Safety
     /// As for `Step::piece`.
     pub(super) unsafe fn unit(&self, context: &Context<'_>, scratch: Shared, unit: usize) {
-        let (group, mut unit) = (unit % self.groups, unit / self.groups);
+        let groups = self.groups.div_ceil(self.at_once);
+        let (first, mut unit) = (unit % groups * self.at_once, unit / groups);
         for phase in &self.phases {
             if let Some(block) = phase.nth(unit) {
-                let here = Here { slide: self, phase, block, group, context, scratch };
+                let mut here = Here { slide: self, phase, block, group: first, context, scratch };
                 // SAFETY: owed by the caller.
-                return unsafe { here.run() };
+                return unsafe {
+                    if self.direct {
+                        here.direct(first..(first + self.at_once).min(self.groups));
+                    } else {
+                        here.product();
+                    }
+                };
             }
             unit -= phase.blocks();
         }
@@ -202,6 +245,11 @@ impl Phase {
 
     fn blocks(&self) -> usize {
         self.counts().iter().product()
+    }
+
+    /// Places from a block's first pixel to its last one, what lies between its lines included.
+    fn lines(&self, [_, rows, columns]: [usize; 3]) -> usize {
+        (rows - 1) * self.slab.columns.len + columns
     }
 
     /// A block by its number.
@@ -233,12 +281,40 @@ struct Terms {
 }
 
 impl Here<'_> {
-    unsafe fn run(&self) {
+    /// Adds term by term, for some groups.
+    unsafe fn direct(&mut self, groups: std::ops::Range<usize>) {
+        let Self { slide, phase, block, context, .. } = *self;
+        let [_, results] = slide.of_group();
+        let (terms, seen) = self.terms(0);
+        let line = phase.slab.columns.len;
+        // SAFETY: owed by the caller; `room` has told the scratch.
+        unsafe {
+            let [slab, _, rest] = slide.room().divide(self.scratch);
+            for group in groups {
+                self.group = group;
+                if terms.count == 0 {
+                    (0..results).for_each(|m| self.give(m, None));
+                    continue;
+                }
+                self.fill(slab, seen.clone());
+                for m in 0..results {
+                    let (offsets, places) = (&terms.offsets[..terms.count], &terms.weights[..terms.count]);
+                    let weights = self.weights_of(m);
+                    let pixels = 0..phase.lines(block.size);
+                    context.level.run(Direct { slab, offsets, weights, places, pixels, to: rest });
+                    self.give(m, Some((rest, line)));
+                }
+            }
+        }
+    }
+
+    /// One product for each chunk.
+    unsafe fn product(&self) {
         let Self { slide, phase, block, group, context, scratch } = self;
         let [channels, results] = slide.of_group();
         let Some(last_tap) = phase.offsets.iter().rposition(Option::is_some) else {
             // SAFETY: owed by the caller.
-            return unsafe { self.give(None) };
+            return (0..results).for_each(|m| unsafe { self.give(m, None) });
         };
         let columns = block.size.iter().product::<usize>();
         // Contiguous in the result, or moved there afterwards.
@@ -274,7 +350,7 @@ impl Here<'_> {
                 continues = true;
             }
             if !direct {
-                self.give(Some(rest));
+                (0..results).for_each(|m| self.give(m, Some((Shared::new(rest.at(m * columns)), block.size[2]))));
             }
         }
     }
@@ -290,7 +366,7 @@ impl Here<'_> {
         for _ in p..end {
             if let Some(offset) = phase.offsets[tap] {
                 terms.offsets[terms.count] = phase.slab.offset_of(channel - first, offset);
-                terms.weights[terms.count] = channel * results * slide.taps + tap;
+                terms.weights[terms.count] = channel * if slide.swapped { results } else { 1 } * slide.taps + tap;
                 terms.count += 1;
             }
             tap += 1;
@@ -317,6 +393,14 @@ impl Here<'_> {
         }
     }
 
+    /// The weights of one result channel of the group.
+    unsafe fn weights_of(&self, m: usize) -> Shared {
+        let Self { slide, .. } = self;
+        let line = if slide.swapped { slide.taps } else { slide.of_group()[0] * slide.taps };
+        // SAFETY: owed by the caller.
+        unsafe { Shared::new(self.weights(0).start.at(m * line)) }
+    }
+
     /// Swapped weights of some terms, one row for each result channel.
     unsafe fn gather(&self, terms: &Terms, to: Shared) -> Matrix {
         let Self { slide, .. } = self;
@@ -324,8 +408,7 @@ impl Here<'_> {
         for m in 0..results {
             // SAFETY: owed by the caller; the scratch has room for a chunk of each result channel.
             unsafe {
-                let from = Shared::new(self.weights(0).start.at(m * slide.taps));
-                let to = to.write(m * CHUNK, terms.count);
+                let (from, to) = (self.weights_of(m), to.write(m * CHUNK, terms.count));
                 for (to, &at) in to.iter_mut().zip(&terms.weights) {
                     *to = *from.at(at);
                 }
@@ -358,22 +441,24 @@ impl Here<'_> {
         Shared::new(unsafe { context.at(slide.to).at(flat(slide.result, at)) })
     }
 
-    /// Moves the block's results, zeros where there are none, to their place.
-    unsafe fn give(&self, from: Option<Shared>) {
+    /// Moves the block's results of channel `m`, in lines so far apart, to their place; zeros where there are none.
+    unsafe fn give(&self, m: usize, from: Option<(Shared, usize)>) {
         let [images, rows, columns] = self.block.size;
-        let (step, mut at) = (self.phase.step[1], 0);
-        for m in 0..self.slide.of_group()[1] {
-            for (image, row) in (0..images).flat_map(|image| (0..rows).map(move |row| (image, row))) {
-                // SAFETY: owed by the caller.
-                unsafe {
-                    let to = self.result(m, [image, row, 0]);
-                    match from {
-                        None => (0..columns).for_each(|j| *to.at(j * step) = 0.0),
-                        Some(from) if step == 1 => to.write(0, columns).copy_from_slice(from.read(at, columns)),
-                        Some(from) => (0..columns).for_each(|j| *to.at(j * step) = *from.at(at + j)),
-                    }
+        let step = self.phase.step[1];
+        for (image, row) in (0..images).flat_map(|image| (0..rows).map(move |row| (image, row))) {
+            // SAFETY: owed by the caller.
+            unsafe {
+                let to = self.result(m, [image, row, 0]);
+                let Some((from, line)) = from else {
+                    (0..columns).for_each(|j| *to.at(j * step) = 0.0);
+                    continue;
+                };
+                let from = from.read((image * rows + row) * line, columns);
+                if step == 1 {
+                    to.write(0, columns).copy_from_slice(from);
+                } else {
+                    from.iter().enumerate().for_each(|(j, &x)| *to.at(j * step) = x);
                 }
-                at += columns;
             }
         }
     }

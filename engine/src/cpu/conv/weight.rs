@@ -12,7 +12,7 @@ use super::super::gemm::{self, CHUNK, Matrix, OVERREAD, Product, Right, Run};
 use super::super::isa::{Kernel, Level};
 use super::super::memory::{Place, Shared};
 use super::super::step::{Context, Pieces, Sharing};
-use super::slab::{Axis, Fill, Slab, Source, Window};
+use super::slab::{Axis, Chunks, Fill, Slab, Source};
 use super::{FLOPS, Room, shifts};
 
 /// Most rows of a product: more would not stay in the second-level cache.
@@ -28,10 +28,7 @@ pub(in super::super) struct Weight {
     slab: Slab,
     /// Offset of each tap in a channel of the slab.
     offsets: Vec<usize>,
-    /// Whether a part of the slab is a row of pixels, or an image.
-    by_rows: bool,
-    /// Most parts of a chunk.
-    parts: usize,
+    chunks: Chunks,
     /// Outputs of a product; its channels are those of the slab.
     outputs: usize,
 }
@@ -46,17 +43,13 @@ impl Weight {
         let block = channels.div_ceil(pieces).min((ROWS / taps).max(1));
         let columns = outputs.div_ceil(pieces.div_ceil(channels.div_ceil(block)));
         let columns = columns.next_multiple_of(gemm::tile(level).1).min(outputs);
-        // A chunk of pixels lies in at most two long rows, or in some rows of images.
-        let by_rows = output[1] >= CHUNK;
-        let pixels = if by_rows { [1, CHUNK] } else { [output[0].min((CHUNK - 1).div_ceil(output[1]) + 1), output[1]] };
+        let chunks = Chunks::new(images, output);
         let axis = |axis: usize| {
             let [stride, padding, dilation] =
                 [options.stride, options.padding, options.dilation].map(|pair| pair[axis] as usize);
-            Axis::new(pixels[axis], stride, &shifts(kernel[axis], dilation, |at| Some(at - padding as i64)))
+            Axis::new(chunks.seen[axis], stride, &shifts(kernel[axis], dilation, |at| Some(at - padding as i64)))
         };
         let slab = Slab { rows: axis(0), columns: axis(1), channels: block };
-        let of_part = if by_rows { output[1] } else { output[0] * output[1] };
-        let all = images * output[0] * output[1];
         Self {
             sizes: *sizes,
             x,
@@ -64,8 +57,7 @@ impl Weight {
             to,
             offsets: (0..taps).map(|tap| slab.offset(tap / kernel[1], tap % kernel[1])).collect(),
             slab,
-            by_rows,
-            parts: ((CHUNK - 1).div_ceil(of_part) + 1).min(all / of_part),
+            chunks,
             outputs: columns,
         }
     }
@@ -94,7 +86,7 @@ impl Weight {
         let rows = self.slab.channels * self.taps();
         Room {
             product: gemm::scratch(self.outputs, CHUNK),
-            slab: self.slab.len(self.parts),
+            slab: self.slab.len(self.chunks.parts),
             left: rows * CHUNK + OVERREAD,
             rest: self.outputs * CHUNK + rows * self.outputs,
         }
@@ -154,27 +146,17 @@ impl Here<'_> {
     /// For each channel and tap, what the pixels meet.
     unsafe fn unfold(&self, pixels: Range<usize>, slab: Shared, to: Shared) {
         let Self { weight, group, channels, context, .. } = self;
-        let Sizes { channels: all, input, output, .. } = weight.sizes;
-        let [height, width] = if weight.by_rows { [1, output[1]] } else { output };
-        let of_part = height * width;
-        let part = pixels.start / of_part;
-        let range = pixels.start - part * of_part..pixels.end - part * of_part;
-        let origin = if weight.by_rows { [0, range.start] } else { [range.start / width, 0] };
+        let Sizes { channels: all, input, .. } = weight.sizes;
+        let mut runs = [Run::default(); CHUNK];
+        let (window, count) = weight.chunks.window(&weight.slab, pixels, &mut runs);
         let first = group * weight.sizes.of_group()[0];
         context.level.run(Fill {
             slab: &weight.slab,
             source: Source { start: context.at(weight.x), channels: all, rows: input[0], columns: input[1] },
-            window: Window {
-                part,
-                parts: (range.end - 1) / of_part + 1,
-                of_image: if weight.by_rows { output[0] } else { 1 },
-                origin,
-            },
+            window,
             channels: first + channels.start..first + channels.end,
             to: slab,
         });
-        let mut runs = [Run::default(); CHUNK];
-        let count = weight.slab.runs(range, [height, width], origin, &mut runs);
         context.level.run(Lines { here: self, slab, runs: &runs[..count], to });
     }
 
