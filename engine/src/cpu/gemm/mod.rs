@@ -10,12 +10,14 @@
 
 mod kernel;
 mod pack;
+mod unfold;
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::backend::Isa;
 use crate::number::canon;
 
 pub(super) use self::pack::transpose4;
+pub(super) use self::unfold::{OVERREAD, Run, unfolded};
 
 use self::kernel::Tile;
 use super::isa::{Kernel, Level};
@@ -24,7 +26,7 @@ use super::memory::Shared;
 /// Length of a chunk of k, fixed by the specification.
 pub(super) const CHUNK: usize = 256;
 /// Columns of a packed block of b.
-const COLUMNS: usize = 512;
+pub(super) const COLUMNS: usize = 512;
 /// Distance of the rows of a packed strip of a: more than a chunk, so that rows do not fall on one cache set.
 const STRIDE: usize = CHUNK + 16;
 /// Most rows and columns of a tile over all instruction sets.

@@ -93,9 +93,9 @@ pub(super) fn unit(layout: &Layout<'_, '_>, unit: &[NodeId], sharing: Sharing, l
             };
             (0..node.inputs.len()).map(part).collect()
         }
-        Op::Conv2d(options) => one(conv(layout, first, ConvKind::Forward, *options)),
-        Op::Conv2dInputGrad(options) => one(conv(layout, first, ConvKind::InputGrad, *options)),
-        Op::Conv2dWeightGrad(options) => one(conv(layout, first, ConvKind::WeightGrad, *options)),
+        Op::Conv2d(options) => one(conv(layout, first, (ConvKind::Forward, *options), sharing, level)),
+        Op::Conv2dInputGrad(options) => one(conv(layout, first, (ConvKind::InputGrad, *options), sharing, level)),
+        Op::Conv2dWeightGrad(options) => one(conv(layout, first, (ConvKind::WeightGrad, *options), sharing, level)),
         Op::CumSum { axis, reverse } => {
             one(Work::Scan(Scan { axes: around(&out, *axis), reverse: *reverse, from: input(0), to }))
         }
@@ -122,17 +122,23 @@ fn around(shape: &[usize], axis: u8) -> [usize; 3] {
     [shape[..axis].iter().product(), shape[axis], shape[axis + 1..].iter().product()]
 }
 
-fn conv(layout: &Layout<'_, '_>, id: NodeId, kind: ConvKind, options: Conv2d) -> Work {
-    let node = layout.analysis.node(id);
-    let shapes = [node.inputs[0], node.inputs[1], id].map(|id| &layout.analysis.node(id).shape.0[..]);
-    let [x, w, y] = match (kind, shapes) {
-        (ConvKind::Forward, [x, w, y]) | (ConvKind::InputGrad, [w, y, x]) | (ConvKind::WeightGrad, [x, y, w]) => {
-            [x, w, y]
-        }
+fn conv(
+    layout: &Layout<'_, '_>,
+    id: NodeId,
+    (kind, options): (ConvKind, Conv2d),
+    sharing: Sharing,
+    level: Level,
+) -> Work {
+    let inputs = &layout.analysis.node(id).inputs;
+    let shape = |id: NodeId| &layout.analysis.node(id).shape.0[..];
+    let (a, b, out) = (shape(inputs[0]), shape(inputs[1]), shape(id));
+    let sizes = match kind {
+        ConvKind::Forward => Sizes::new(options, a, b, out),
+        ConvKind::InputGrad => Sizes::new(options, out, a, b),
+        ConvKind::WeightGrad => Sizes::new(options, a, out, b),
     };
-    let placed = |id| (layout.place(id), layout.analysis.len(id));
-    let (inputs, to) = ([placed(node.inputs[0]), placed(node.inputs[1])], placed(id));
-    Work::Conv(Conv { kind, sizes: Sizes::new(options, x, w, y), inputs, to })
+    let operands = [layout.place(inputs[0]), layout.place(inputs[1])];
+    Work::Conv(Conv::new(kind, &sizes, operands, layout.place(id), sharing, level))
 }
 
 /// Copies of wanted values that stand elsewhere.
