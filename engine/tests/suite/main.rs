@@ -8,6 +8,7 @@ mod cases;
 mod closeness;
 mod cpu_exact;
 mod cpu_fuzz;
+mod cpu_slices;
 mod gradients;
 mod price;
 mod programs;

@@ -118,7 +118,7 @@ fn options(choice: &BackendChoice) -> Result<Options, String> {
             return Err(format!("there is no instruction set `{other}`; there are `scalar`, `avx2` and `avx512`"));
         }
     };
-    Ok(Options { kind, threads: usize::from(choice.threads.max(1)), isa, fuse: choice.fuse })
+    Ok(Options { kind, threads: usize::from(choice.threads.max(1)), isa, fuse: choice.fuse, micro_batch: None })
 }
 
 /// Whose proofs to hash, of which commit, and the key of the audit.
