@@ -13,7 +13,7 @@ mod pack;
 
 use std::ops::Range;
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::backend::Isa;
 use crate::number::canon;
 
@@ -105,6 +105,8 @@ impl Packed {
             Isa::Avx512 => level.run((pack, kernel::Avx512)),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => level.run((pack, kernel::Avx2)),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => level.run((pack, kernel::Neon)),
             _ => level.run((pack, kernel::Portable)),
         }
     }
@@ -197,6 +199,8 @@ pub(super) fn tile(level: Level) -> (usize, usize) {
         Isa::Avx512 => (kernel::Avx512::ROWS, kernel::Avx512::COLUMNS),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => (kernel::Avx2::ROWS, kernel::Avx2::COLUMNS),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => (kernel::Neon::ROWS, kernel::Neon::COLUMNS),
         _ => (kernel::Portable::ROWS, kernel::Portable::COLUMNS),
     }
 }
@@ -214,6 +218,8 @@ impl Product {
             Isa::Avx512 => level.run(Blocks { product, scratch, tile: kernel::Avx512 }),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => level.run(Blocks { product, scratch, tile: kernel::Avx2 }),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => level.run(Blocks { product, scratch, tile: kernel::Neon }),
             _ => level.run(Blocks { product, scratch, tile: kernel::Portable }),
         }
     }

@@ -224,9 +224,11 @@ fn rule(graph: &Graph, node: &Node, count: usize) -> Option<Rule> {
         Op::StopGradient | Op::Random(..) => slice_if(true),
         Op::Reshape => slice_if(divides(shape(0), count)),
         Op::Permute(perm) => slice_if(lead(out).map(|axis| usize::from(perm[axis])) == lead(shape(0))),
-        Op::Slice { axis, .. } | Op::Pad { axis, .. } => {
-            slice_if(same_lead(0) && lead(out) != Some(usize::from(*axis)))
-        }
+        Op::Slice { axis, .. }
+        | Op::Pad { axis, .. }
+        | Op::CumSum { axis, .. }
+        | Op::Gather(axis)
+        | Op::ScatterAdd { axis, .. } => slice_if(same_lead(0) && lead(out) != Some(usize::from(*axis))),
         Op::Concat(axis) => slice_if((0..node.inputs.len()).all(same_lead) && lead(out) != Some(usize::from(*axis))),
         Op::MatMul { ta, tb } if out.0.len() == 2 => match (ta, tb) {
             (false, _) => slice_if(lead(out) == Some(0)),
@@ -234,7 +236,8 @@ fn rule(graph: &Graph, node: &Node, count: usize) -> Option<Rule> {
             (true, true) => None,
         },
         Op::MatMul { .. } | Op::Attention(_) | Op::AttentionGrad(..) => slice_if(lead(out) == Some(0)),
-        Op::Row(_) | Op::ArgMax => slice_if(inside(1)),
+        Op::Conv2d(_) | Op::Conv2dInputGrad(_) => slice_if(lead(out) == Some(0)),
+        Op::Row(_) | Op::ArgMax | Op::TopK(_) => slice_if(inside(1)),
         Op::Rope { .. } => slice_if(inside(2)),
         Op::Sum(axes) | Op::Max(axes) => {
             let of_lead = lead(shape(0)).is_some_and(|axis| axes.contains(&(axis as u8)));
@@ -264,7 +267,8 @@ pub(super) fn takes_slice(graph: &Graph, node: &Node, k: usize) -> bool {
             })
         }
         Op::MatMul { ta: false, .. } if node.shape.0.len() == 2 => k == 0,
-        Op::Embedding => k == 1,
+        Op::Embedding | Op::Conv2dInputGrad(_) => k == 1,
+        Op::Conv2d(_) => k == 0,
         _ => true,
     }
 }
