@@ -49,6 +49,7 @@ pub(crate) fn options() -> impl Iterator<Item = Options> {
             threads,
             isa: Some(isa),
             fuse,
+            micro_batch: None,
         })
     };
     available().into_iter().flat_map(of)
@@ -441,7 +442,7 @@ fn moved_elements_keep_their_bits() {
 fn an_instruction_set_that_the_processor_lacks_is_an_error() {
     let graph = Graph::default();
     for isa in [Isa::Scalar, Isa::Neon, Isa::Avx2, Isa::Avx512] {
-        let options = Options { kind: Kind::Cpu, threads: 1, isa: Some(isa), fuse: true };
+        let options = Options { kind: Kind::Cpu, threads: 1, isa: Some(isa), fuse: true, micro_batch: None };
         match prepare(&options, &graph, &[]) {
             Ok(_) => assert!(available().contains(&isa)),
             Err(error) => assert_eq!(error, BackendError::Isa(isa, available())),
