@@ -129,7 +129,7 @@ pub(crate) fn missing(name: &str) -> Option<&'static str> {
         "cumsum" => "multiply by a triangular mask: build it from arange and `<=`",
         "gather" | "scatter_add" => "take(x, ids) takes one element of each row; embedding(ids, table) takes rows",
         "topk" | "sort" | "argsort" => "max and argmax give the largest",
-        "ema" | "EMA" => "the last parameters are evaluated; lower the learning rate at the end instead",
+        "ema" | "EMA" => "write EMA = 0.999 at module level: evaluation then reads the averages",
         "checkpoint" => "memory is priced by the canonical schedule; use a smaller batch",
         _ => return None,
     })

@@ -188,6 +188,8 @@ pub(crate) enum Table {
     Step,
     /// 1 / (1 − β^(step + 1)): what makes up for a moment's start at zero.
     Correction(f64),
+    /// 1 − d of a decay d or a schedule of decays, 1 at the first step: what an average takes of a new value.
+    Average(Value),
 }
 
 /// The graph under construction, and what the graphs of one program share.
@@ -206,6 +208,8 @@ pub(crate) struct Tracer {
     param_nodes: Vec<Option<NodeId>>,
     pub(crate) states: Vec<StateVar>,
     state_by_name: BTreeMap<String, usize>,
+    /// States that evaluation reads in place of the parameters, in their order; empty where it reads the parameters.
+    pub(crate) averages: Vec<u32>,
     /// New value of each state in this graph.
     states_out: Vec<Option<NodeId>>,
     /// Scalars of this graph, each built once.
@@ -227,10 +231,15 @@ impl Tracer {
     /// Nodes built from now on come from the line of this byte.
     pub(crate) fn blame(&mut self, at: u32) {
         self.at = at;
-        let line = self.line_starts.partition_point(|&start| start <= at) as u32;
+        let line = self.line_at(at);
         if let Some(graph) = &mut self.graph {
             graph.set_line(line);
         }
+    }
+
+    /// The line of a byte of the source, from 1.
+    pub(crate) fn line_at(&self, at: u32) -> u32 {
+        self.line_starts.partition_point(|&start| start <= at) as u32
     }
 
     /// Where the program is.
@@ -437,7 +446,11 @@ impl Machine<'_> {
         let Some(shape) = self.tracer.params.get(index).map(|known| known.param.shape.clone()) else {
             return fail(Kind::Internal, "a parameter that is not there");
         };
-        let value = self.build(0, |graph| graph.param(index as u32, shape))?;
+        let average = self.tracer.averages.get(index).copied().filter(|_| !self.tracer.training);
+        let value = self.build(0, |graph| match average {
+            Some(state) => graph.state(state, shape),
+            None => graph.param(index as u32, shape),
+        })?;
         if let Value::Tensor(_, id) = value {
             self.tracer.param_nodes.resize(self.tracer.params.len(), None);
             if let Some(slot) = self.tracer.param_nodes.get_mut(index) {
@@ -447,18 +460,21 @@ impl Machine<'_> {
         Ok(value)
     }
 
+    /// The index of a table, a new one where it is new.
+    pub(crate) fn table_index(&mut self, table: Table) -> Outcome<u32> {
+        let known = self.tracer.tables.iter().position(|known| *known == table);
+        if known.is_none() && self.tracer.tables.len() >= self.limits.tables as usize {
+            return fail(Kind::Limit, format!("more than {} schedules", self.limits.tables));
+        }
+        Ok(known.unwrap_or_else(|| {
+            self.tracer.tables.push(table);
+            self.tracer.tables.len() - 1
+        }) as u32)
+    }
+
     /// The scalar of a table in this graph.
     pub(crate) fn table(&mut self, table: Table) -> Outcome<Value> {
-        let index = match self.tracer.tables.iter().position(|known| *known == table) {
-            Some(index) => index,
-            None => {
-                if self.tracer.tables.len() >= self.limits.tables as usize {
-                    return fail(Kind::Limit, format!("more than {} schedules", self.limits.tables));
-                }
-                self.tracer.tables.push(table);
-                self.tracer.tables.len() - 1
-            }
-        };
+        let index = self.table_index(table)? as usize;
         self.tracer.table_nodes.resize(self.tracer.tables.len(), None);
         if let Some(Some(id)) = self.tracer.table_nodes.get(index) {
             return Ok(self.tensor_of(*id));
