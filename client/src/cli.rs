@@ -276,7 +276,7 @@ pub(crate) struct Trace {
 /// How to run.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Backend {
-    /// Backend; none changes a bit of the result
+    /// Backend; `reference` and `cpu` give the same bits
     #[arg(long, value_enum, default_value_t = BackendName::Cpu)]
     pub(crate) backend: BackendName,
     /// Threads [default: all]
@@ -296,12 +296,16 @@ pub(crate) enum BackendName {
     Reference,
     /// Exact and fast
     Cpu,
+    /// Near the exact result, on other hardware; not for claims or replays
+    Candle,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum IsaName {
     /// Portable
     Scalar,
+    /// 64-bit ARM
+    Neon,
     /// x86-64 with AVX2 and FMA
     Avx2,
     /// x86-64 with AVX-512

@@ -124,9 +124,15 @@ pub(crate) fn run_once(seed: Seed, backend: BackendChoice) -> anyhow::Result<Wor
 /// The backend that the options mean.
 ///
 /// # Errors
-/// This processor lacks the instruction set.
+/// This processor lacks the instruction set, or this build the backend.
 pub(crate) fn backend(options: &Backend) -> anyhow::Result<BackendChoice> {
     let threads = options.threads.unwrap_or_else(processors);
+    if options.backend == BackendName::Candle && !cairn_engine::backend::CANDLE {
+        return Err(Failure::advice(
+            "this binary was built without the candle backend",
+            "build it with: cargo build --release --features candle",
+        ));
+    }
     if let Some(isa) = options.isa {
         let has = instruction_sets();
         if !has.contains(&isa_name(isa)) {
@@ -140,6 +146,7 @@ pub(crate) fn backend(options: &Backend) -> anyhow::Result<BackendChoice> {
         name: Text::truncated(match options.backend {
             BackendName::Reference => "reference",
             BackendName::Cpu => "cpu",
+            BackendName::Candle => "candle",
         }),
         threads: if options.backend == BackendName::Reference { 1 } else { threads },
         isa: Text::truncated(options.isa.map_or("", isa_name)),
@@ -150,6 +157,7 @@ pub(crate) fn backend(options: &Backend) -> anyhow::Result<BackendChoice> {
 fn isa_name(isa: IsaName) -> &'static str {
     match isa {
         IsaName::Scalar => "scalar",
+        IsaName::Neon => "neon",
         IsaName::Avx2 => "avx2",
         IsaName::Avx512 => "avx512",
     }
@@ -161,6 +169,7 @@ pub(crate) fn instruction_sets() -> Vec<&'static str> {
         .into_iter()
         .map(|isa| match isa {
             Isa::Scalar => "scalar",
+            Isa::Neon => "neon",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
         })
@@ -171,6 +180,7 @@ pub(crate) fn instruction_sets() -> Vec<&'static str> {
 pub(crate) fn isa_used(choice: &BackendChoice) -> &str {
     match (choice.name.as_str(), choice.isa.as_str()) {
         ("reference", _) => "scalar",
+        ("candle", _) => "",
         (_, "") => instruction_sets().last().copied().unwrap_or("scalar"),
         (_, named) => named,
     }

@@ -46,20 +46,35 @@ pub enum Kind {
     Reference,
     /// Exact and fast.
     Cpu,
+    /// Candle, for exploration on other hardware: near the exact results, not equal to them. Only in a build with the
+    /// feature `candle`, see [`CANDLE`].
+    Candle,
 }
+
+impl Kind {
+    /// Whether results are those of the definition on every bit; only such may be claimed or confirmed.
+    pub fn exact(self) -> bool {
+        self != Self::Candle
+    }
+}
+
+/// Whether this build has the candle backend.
+pub const CANDLE: bool = cfg!(feature = "candle");
 
 /// An instruction set of the cpu backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
     /// Portable Rust.
     Scalar,
+    /// aarch64: its contractions by fused multiply-add of four lanes.
+    Neon,
     /// x86-64 with AVX2 and FMA.
     Avx2,
     /// x86-64 with AVX-512F.
     Avx512,
 }
 
-/// A backend and its options; none of them changes a bit of any exact result.
+/// A backend and its options; none of these changes a bit of an exact backend's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The backend.
@@ -81,7 +96,10 @@ pub enum BackendError {
     /// The caller's tensors do not fit the graph.
     #[error("{0}")]
     Feed(String),
-    /// Memory or threads could not be had.
+    /// The backend was left out when this binary was built.
+    #[error("this binary was built without the candle backend: cargo build --features candle")]
+    NotBuilt,
+    /// Memory, threads or a device could not be had.
     #[error("{0}")]
     Resources(String),
 }
@@ -91,5 +109,9 @@ pub fn prepare(options: &Options, graph: &Graph, wanted: &[NodeId]) -> Result<Bo
     match options.kind {
         Kind::Reference => Ok(Box::new(crate::reference::Reference::new(graph, wanted))),
         Kind::Cpu => Ok(Box::new(crate::cpu::Cpu::new(graph, wanted, options)?)),
+        #[cfg(feature = "candle")]
+        Kind::Candle => Ok(Box::new(crate::candle::Candle::new(graph, wanted)?)),
+        #[cfg(not(feature = "candle"))]
+        Kind::Candle => Err(BackendError::NotBuilt),
     }
 }

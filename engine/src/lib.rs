@@ -7,6 +7,8 @@
 //! *Invariant:* nothing here opens a socket, reads a clock to decide a value, or depends on thread count.
 
 pub mod backend;
+#[cfg(feature = "candle")]
+pub mod candle;
 pub mod cpu;
 pub mod data;
 pub mod grad;

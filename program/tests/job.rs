@@ -223,6 +223,9 @@ fn refusals() -> Result<(), Box<dyn Error>> {
     failed(task(BIGRAM, "/nowhere/names.txt"), Work::Trace, "/nowhere/names.txt")?;
     failed(task(BIGRAM, concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")), Work::Trace, "line 1, column 1")?;
     failed(Task { converter: Text::truncated("csv"), ..task(BIGRAM, NAMES) }, Work::Trace, "`csv`")?;
+    if !cairn_engine::backend::CANDLE {
+        failed(task(BIGRAM, NAMES), running("candle"), "cargo build --features candle")?;
+    }
     failed(task(BIGRAM, NAMES), running("abacus"), "`abacus`")
 }
 

@@ -10,7 +10,7 @@ use cairn_program::job::{BackendChoice, JobError, Message, Outcome, RunSummary, 
 use cairn_protocol::{Commit, Hash32, Record, Run, Seed, Signed, Track, VerifierKey, gate};
 use serde_json::{Value, json};
 
-use crate::cli::Replay;
+use crate::cli::{BackendName, Replay};
 use crate::context::{Context, processors};
 use crate::failure::{Code, Failure};
 use crate::format;
@@ -40,6 +40,9 @@ enum News {
 }
 
 pub(crate) fn run(context: &Context, options: &Replay) -> anyhow::Result<std::process::ExitCode> {
+    if options.backend.backend == BackendName::Candle {
+        return Err(Failure::usage("a replay compares bits, and candle's are not exact", "use --backend cpu"));
+    }
     let backend = jobs::backend(&options.backend)?;
     let store = context.home.reader()?;
     let ids = Ids::read(&store)?;

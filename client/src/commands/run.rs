@@ -6,7 +6,7 @@ use anyhow::bail;
 use cairn_program::job::{Message, Outcome, RunSummary, TraceSummary};
 use serde_json::json;
 
-use crate::cli::Run;
+use crate::cli::{BackendName, Run};
 use crate::commands::trace::{diverged, warn_if_long};
 use crate::context::Context;
 use crate::jobs::{self, Program};
@@ -52,14 +52,17 @@ pub(crate) fn run(context: &Context, options: &Run) -> anyhow::Result<()> {
         Outcome::Diverged { at: (_, step, tensor), .. } => return Err(diverged(step, &tensor)),
         Outcome::Refused(_) => bail!("the program was refused"),
     };
+    // Hashes of an inexact run would only mislead: nobody can confirm them.
+    let exact = options.backend.backend != BackendName::Candle;
     ui.object(&json!({
         "track": rules.name,
         "metric": format::nats(run.metric),
         "metric_units": run.metric,
         "test_metric": format::nats(run.test),
         "test_metric_units": run.test,
-        "trace_root": run.root,
-        "leaves": run.leaves,
+        "exact": exact,
+        "trace_root": exact.then_some(run.root),
+        "leaves": exact.then_some(&run.leaves),
         "graph": traced.graph,
         "seed": options.seed,
         "steps": traced.steps,
@@ -70,7 +73,7 @@ pub(crate) fn run(context: &Context, options: &Run) -> anyhow::Result<()> {
         "isa": jobs::isa_used(&backend),
         "threads": backend.threads,
     }));
-    show(context, &traced, &run, &losses, took);
+    show(context, &traced, &run, exact, &losses, took);
     Ok(())
 }
 
@@ -85,14 +88,24 @@ fn price(rules: &tracks::Rules, traced: &TraceSummary) -> String {
     )
 }
 
-fn show(context: &Context, traced: &TraceSummary, run: &RunSummary, losses: &[f32], took: std::time::Duration) {
+fn show(
+    context: &Context,
+    traced: &TraceSummary,
+    run: &RunSummary,
+    exact: bool,
+    losses: &[f32],
+    took: std::time::Duration,
+) {
     let ui = &context.ui;
     if let (Some(first), Some(last)) = (losses.first(), losses.last()) {
         ui.result(format!("loss    {first:.3} {} {last:.3}", format::sparkline(losses, CURVE)));
     }
     ui.result(format!("metric  {} nats", ui.paint(Tone::Bold, format::metric(run.metric))));
     ui.result(format!("test    {} nats", format::metric(run.test)));
-    ui.result(format!("trace   {}", ui.paint(Tone::Name, run.root.to_string())));
+    match exact {
+        true => ui.result(format!("trace   {}", ui.paint(Tone::Name, run.root.to_string()))),
+        false => ui.result("trace   none: candle is not exact; confirm with --backend cpu"),
+    }
     ui.result(format!("graph   {}", traced.graph));
     ui.result(format!("time    {} for {} steps", format::duration(took), traced.steps));
 }

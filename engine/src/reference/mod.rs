@@ -1,13 +1,14 @@
 //! The definition: every operation in scalar Rust, as slow as it is plain.
 //!
 //! Nodes run one after another in the order of their ids, each by the rule that `docs/spec/arithmetic.md` states. One
-//! file for each family: [`elementwise`], [`reduce`], [`contract`], [`attention`], [`rows`], [`index`], [`shape`].
+//! file for each family: [`elementwise`], [`reduce`], [`contract`], [`conv`], [`attention`], [`rows`], [`index`], [`shape`].
 //! Other backends may share the scalar functions that are public here; they must equal this one on every bit.
 //!
 //! *Invariant:* all floats between nodes are canonical (see [`crate::number`]).
 
 pub mod attention;
 pub mod contract;
+pub mod conv;
 pub mod elementwise;
 pub mod index;
 mod leaves;
@@ -32,19 +33,7 @@ pub struct Reference {
 impl Reference {
     /// Makes `graph` ready.
     pub fn new(graph: &Graph, wanted: &[NodeId]) -> Self {
-        let nodes = graph.nodes();
-        let mut last_use: Vec<usize> = (0..nodes.len()).collect();
-        for (id, node) in nodes.iter().enumerate() {
-            for &input in &node.inputs {
-                last_use[input as usize] = id;
-            }
-        }
-        for &id in wanted {
-            if let Some(last) = last_use.get_mut(id as usize) {
-                *last = nodes.len();
-            }
-        }
-        Self { graph: graph.clone(), wanted: wanted.to_vec(), last_use }
+        Self { graph: graph.clone(), wanted: wanted.to_vec(), last_use: last_uses(graph, wanted) }
     }
 
     /// The values of all nodes that are kept to the end.
@@ -64,6 +53,34 @@ impl Reference {
         }
         Ok(values)
     }
+}
+
+/// For each node, the last node that reads it; itself when none does, the number of nodes when it is wanted.
+pub(crate) fn last_uses(graph: &Graph, wanted: &[NodeId]) -> Vec<usize> {
+    let nodes = graph.nodes();
+    let mut last_use: Vec<usize> = (0..nodes.len()).collect();
+    for (id, node) in nodes.iter().enumerate() {
+        for &input in &node.inputs {
+            last_use[input as usize] = id;
+        }
+    }
+    for &id in wanted {
+        if let Some(last) = last_use.get_mut(id as usize) {
+            *last = nodes.len();
+        }
+    }
+    last_use
+}
+
+/// One node's value from those of its operands, for a backend that lacks the operation.
+#[cfg(feature = "candle")]
+pub(crate) fn node_value(
+    node: &Node,
+    operands: Vec<&Tensor>,
+    shapes: Vec<&Shape>,
+    feed: &Feed<'_>,
+) -> Result<Tensor, BackendError> {
+    Here { node, operands, shapes }.value(feed)
 }
 
 impl Executor for Reference {
@@ -126,6 +143,14 @@ impl<'a> Here<'a> {
         self.dims(i).last().map_or(1, |&n| n as usize)
     }
 
+    fn gather(&self, axis: usize) -> Tensor {
+        let (n, ids, around) = (self.dims(0)[axis] as usize, self.ints(1), index::around(self.dims(1), axis));
+        match self.operands[0] {
+            Tensor::F32(x) => Tensor::F32(index::gather(x, n, ids, around)),
+            Tensor::I32(x) => Tensor::I32(index::gather(x, n, ids, around)),
+        }
+    }
+
     fn value(&self, feed: &Feed<'_>) -> Result<Tensor, BackendError> {
         Ok(match &self.node.op {
             Op::Input(_) | Op::Param(_) | Op::State(_) | Op::Table(_) => return leaves::fed(self.node, feed),
@@ -133,9 +158,9 @@ impl<'a> Here<'a> {
             Op::FullInt(value) => Tensor::I32(vec![*value; self.count()]),
             Op::Arange => Tensor::I32((0..).take(self.count()).collect()),
             Op::Random(kind, name) => Tensor::F32(leaves::random(*kind, name, feed, self.count())),
-            Op::Unary(op) => Tensor::F32(self.unary(*op)),
+            Op::Unary(op) => self.unary(*op),
             Op::Binary(op) => Tensor::F32(self.binary(*op)),
-            Op::Where => Tensor::F32(self.where_()),
+            Op::Where => self.where_(),
             Op::StopGradient | Op::Reshape => self.operands[0].clone(),
             Op::Sum(axes) => Tensor::F32(reduce::sum(self.floats(0), self.dims(0), axes)),
             Op::Max(axes) => Tensor::F32(reduce::max(self.floats(0), self.dims(0), axes)),
@@ -161,6 +186,18 @@ impl<'a> Here<'a> {
                 Tensor::F32(shape::pad(self.floats(0), self.dims(0), self.out(), axis, *before))
             }
             Op::Concat(axis) => shape::concat(&self.operands, &self.shapes, self.out(), usize::from(*axis)),
+            Op::Conv2d(options) => Tensor::F32(self.conv2d(*options)),
+            Op::Conv2dInputGrad(options) => Tensor::F32(self.conv2d_input_grad(*options)),
+            Op::Conv2dWeightGrad(options) => Tensor::F32(self.conv2d_weight_grad(*options)),
+            Op::CumSum { axis, reverse } => {
+                Tensor::F32(reduce::cumsum(self.floats(0), self.dims(0), usize::from(*axis), *reverse))
+            }
+            Op::Gather(axis) => self.gather(usize::from(*axis)),
+            Op::ScatterAdd { axis, len } => {
+                let around = index::around(self.dims(0), usize::from(*axis));
+                Tensor::F32(index::scatter_add(self.ints(0), self.floats(1), around, *len as usize))
+            }
+            Op::TopK(k) => Tensor::I32(index::topk(self.floats(0), self.last(0), *k as usize)),
         })
     }
 }

@@ -3,6 +3,7 @@
 
 mod audit;
 mod candle;
+mod candle_backend;
 mod canonical;
 mod cases;
 mod closeness;

@@ -129,6 +129,12 @@ impl Job {
         if cfg!(unix) {
             command.env_clear();
         }
+        // Candle asks its environment how many threads to use; ours are in the request.
+        if let Work::Run { backend, .. } = &request.work
+            && backend.name.as_str() == "candle"
+        {
+            command.env("RAYON_NUM_THREADS", backend.threads.to_string());
+        }
         // Ctrl-C is for the parent, which then ends its jobs in order.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);

@@ -75,14 +75,14 @@ pub enum Work {
     },
 }
 
-/// A backend and its options; none of them changes a bit of any result.
+/// A backend and its options; among exact backends, none of them changes a bit of any result.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct BackendChoice {
-    /// `reference` or `cpu`.
+    /// `reference` or `cpu`; `candle` where this build has it, for trying things out.
     pub name: Text<NAME_BYTES_MAX>,
     /// Threads.
     pub threads: u16,
-    /// Instruction set (`scalar`, `avx2`, `avx512`); empty for the best that there is.
+    /// Instruction set (`scalar`, `neon`, `avx2`, `avx512`); empty for the best that there is.
     pub isa: Text<NAME_BYTES_MAX>,
     /// Whether to fuse elementwise operations.
     pub fuse: bool,

@@ -44,6 +44,9 @@ pub fn work(request: &Request, report: &mut Report<'_>) -> io::Result<()> {
         Ok(options) => options,
         Err(why) => return report(Message::Failed(Text::truncated(&why))),
     };
+    if replay.is_some() && !options.kind.exact() {
+        return report(Message::Failed(Text::truncated("a replay compares bits: it needs an exact backend")));
+    }
     for (index, seed) in (0u8..).zip(seeds.iter()) {
         let run = Run { seed: index, every: traced.steps.div_ceil(STEP_REPORTS).max(1), replay, report, broken: None };
         if !run.run(&traced, &data, seed, &options)? {
@@ -107,15 +110,19 @@ fn options(choice: &BackendChoice) -> Result<Options, String> {
     let kind = match choice.name.as_str() {
         "reference" => Kind::Reference,
         "cpu" => Kind::Cpu,
-        other => return Err(format!("there is no backend `{other}`; there are `reference` and `cpu`")),
+        "candle" => Kind::Candle,
+        other => return Err(format!("there is no backend `{other}`; there are `reference`, `cpu` and `candle`")),
     };
     let isa = match choice.isa.as_str() {
         "" => None,
         "scalar" => Some(Isa::Scalar),
+        "neon" => Some(Isa::Neon),
         "avx2" => Some(Isa::Avx2),
         "avx512" => Some(Isa::Avx512),
         other => {
-            return Err(format!("there is no instruction set `{other}`; there are `scalar`, `avx2` and `avx512`"));
+            return Err(format!(
+                "there is no instruction set `{other}`; there are `scalar`, `neon`, `avx2` and `avx512`"
+            ));
         }
     };
     Ok(Options { kind, threads: usize::from(choice.threads.max(1)), isa, fuse: choice.fuse })

@@ -13,6 +13,7 @@ mod mutants;
 mod operations;
 mod optimisers;
 mod refused;
+mod roots;
 mod source;
 mod tracks;
 mod trains;
