@@ -1,6 +1,6 @@
 //! Subscripts of tensors, and operations that take indices.
 
-use cairn_engine::graph::{Binary, DType, NodeId, Shape};
+use cairn_engine::graph::{Binary, DType, NodeId, Shape, Unary};
 
 use crate::diagnostic::Kind;
 use crate::fault::{Outcome, fail, fail_hint};
@@ -148,6 +148,12 @@ impl Machine<'_> {
                 "tensors have fixed shapes: use where(mask, a, b), or multiply by the mask",
             );
         }
+        if self.dtype_of(x)? == DType::I32 {
+            // Exact below 2^24, as conversions are.
+            let floats = self.float_operand("index", self.tensor_of(x))?;
+            let taken = self.selected(floats, axis, self.tensor_of(ids))?;
+            return self.unary(Unary::ToInt, taken);
+        }
         let (shape, ids_shape) = (self.shape_of(x)?, self.shape_of(ids)?);
         let mut others = shape.clone();
         if usize::from(axis) >= others.len() {
@@ -198,7 +204,7 @@ fn the_tensor(keys: &[Value]) -> Outcome<Option<Value>> {
         _ => fail_hint(
             Kind::Value,
             "an index has more than one tensor",
-            "take(x, ids) takes one element of each row; index in steps otherwise",
+            "gather(x, dim, index) takes elements along an axis, take(x, ids) one of each row; or index in steps",
         ),
     }
 }
