@@ -1,6 +1,6 @@
 """The language of Cairn's train.py on PyTorch: what `from cairn import ...` gives, for comparison and for editors.
 
-    python -m cairn run train.py --track tracks/names --steps 226
+python -m cairn run train.py --track tracks/names --steps 226
 """
 
 from ._functions import (

@@ -28,7 +28,9 @@ def _arguments() -> argparse.Namespace:
     run.add_argument("program", help="train.py; `baseline` for the track's own")
     run.add_argument("--track", type=Path, required=True, help="the track's folder, with track.toml and data")
     run.add_argument("--seed", default="1", help="a number, or 64 hexadecimal digits (default 1)")
-    run.add_argument("--steps", help="steps of the run, for several phases as 300,100; default: what `cairn trace` says")
+    run.add_argument(
+        "--steps", help="steps of the run, for several phases as 300,100; default: what `cairn trace` says"
+    )
     run.add_argument("--until", type=int, help="end after this many steps; schedules go on as for all of them")
     run.add_argument("--compile", action="store_true", help="torch.compile the whole step")
     run.add_argument("--threads", type=int, help="threads of PyTorch")
@@ -41,7 +43,9 @@ def _bought(program: Path, track: Path) -> List[int]:
     """Steps that the track's budget buys, by asking the engine."""
     cairn = shutil.which("cairn")
     if cairn is None:
-        raise ProgramError("how many steps the budget buys is for the engine to say: give --steps N, or put `cairn` on PATH")
+        raise ProgramError(
+            "how many steps the budget buys is for the engine to say: give --steps N, or put `cairn` on PATH"
+        )
     command = [cairn, "trace", str(program), "--track", str(track), "--json"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode != 0:

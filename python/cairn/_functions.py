@@ -275,7 +275,7 @@ def round_to(x: Operand, format: str) -> Tensor:
 
 @named(input="x")
 def gelu(x: Operand, approximate: Union[str, bool, None] = "none") -> Tensor:
-    kind = {None: "none", False: "none", True: "tanh"}.get(approximate, approximate)  # type: ignore[call-overload]
+    kind = approximate if isinstance(approximate, str) else "tanh" if approximate else "none"
     if kind not in ("none", "tanh"):
         raise ValueError(f'gelu: there is no approximation "{kind}"; there are "none" and "tanh"')
     return Tensor(F.gelu(floats("gelu", x), approximate=kind))
@@ -620,7 +620,9 @@ softmax, log_softmax = _along("softmax", torch.softmax), _along("log_softmax", t
 
 def _scaled(x: Tensor, gain: Optional[Operand], bias: Optional[Operand]) -> Tensor:
     if isinstance(gain, (list, tuple)) or isinstance(bias, (list, tuple)):
-        raise TypeError("the normalised axis is always the last: write rms_norm(x, weight), layer_norm(x, weight, bias)")
+        raise TypeError(
+            "the normalised axis is always the last: write rms_norm(x, weight), layer_norm(x, weight, bias)"
+        )
     if gain is not None:
         x = x * gain
     return x if bias is None else x + bias

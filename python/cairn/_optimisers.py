@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ._errors import ProgramError, ShapeError
-from ._functions import floats, maximum, named, sign, sqrt
+from ._functions import maximum, named, sign, sqrt
 from ._functions import sum as total
 from ._state import Run, current
-from ._tensor import Number, Operand, Tensor, article, integer, is_number, optional
+from ._tensor import Number, Operand, Tensor, article, floats, integer, is_number, optional
 
 Schedule = Callable[[int, int], float]
 Hyper = Union[float, Schedule]
@@ -228,7 +228,7 @@ def _betas(what: str, value: Any, default: Tuple[float, float]) -> Tuple[float, 
     pair = default if value is None else tuple(optional(beta, 0) for beta in value)
     if len(pair) != 2 or not all(0 <= beta < 1 for beta in pair):
         raise ValueError(f"{what}: betas are two numbers of at least 0 and below 1")
-    return pair  # type: ignore[return-value]
+    return pair[0], pair[1]
 
 
 def adamw(

@@ -107,7 +107,7 @@ def shape_of(what: str, values: Sequence[object]) -> List[int]:
 def broadcasting(what: str, *tensors: torch.Tensor) -> Tuple[torch.Tensor, ...]:
     """Checks that shapes fit, so that the message is ours."""
     try:
-        torch.broadcast_shapes(*(tensor.shape for tensor in tensors))
+        torch.broadcast_shapes(*(tensor.shape for tensor in tensors))  # type: ignore[no-untyped-call]
     except RuntimeError:
         shapes = " and ".join(str(list(tensor.shape)) for tensor in tensors)
         raise ShapeError(f"{what}: shapes {shapes} do not broadcast") from None

@@ -114,9 +114,7 @@ class Trainer:
         phases = program.phases(data)
         if len(steps) != len(phases):
             raise ProgramError(f"{len(phases)} phases need as many numbers of steps, not {len(steps)}")
-        self.stretches = [
-            Stretch(phase.batch or 0, phase.context or 0, count) for phase, count in zip(phases, steps)
-        ]
+        self.stretches = [Stretch(phase.batch or 0, phase.context or 0, count) for phase, count in zip(phases, steps)]
         self.run.steps = sum(steps)
         self.params: Dict[str, torch.Tensor] = {}
 
@@ -130,7 +128,7 @@ class Trainer:
                 batch = self.data.batch(self.stream, self.run.step, stretch.batch, stretch.context)
                 if step is None:
                     # The first step of a phase finds out what there is.
-                    found = self._step(*map(torch.from_numpy, batch), self.params, None)
+                    found = self._eager(batch)
                     self.run.keep_draws()
                     step = self._compiled(batch) if self.compiled else self._eager
                 else:
@@ -150,7 +148,8 @@ class Trainer:
     # ---- one step
 
     def _eager(self, batch: Batch) -> Stepped:
-        return self._step(*map(torch.from_numpy, batch), self.params, None)
+        x, y = map(torch.from_numpy, batch)
+        return self._step(x, y, self.params, None)
 
     def _compiled(self, batch: Batch) -> Callable[[Batch], Stepped]:
         """The whole step, forward, backward and optimiser, as one compiled function of its inputs."""
