@@ -304,6 +304,8 @@ pub(crate) enum BackendName {
 pub(crate) enum IsaName {
     /// Portable
     Scalar,
+    /// 64-bit ARM
+    Neon,
     /// x86-64 with AVX2 and FMA
     Avx2,
     /// x86-64 with AVX-512

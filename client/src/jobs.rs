@@ -157,6 +157,7 @@ pub(crate) fn backend(options: &Backend) -> anyhow::Result<BackendChoice> {
 fn isa_name(isa: IsaName) -> &'static str {
     match isa {
         IsaName::Scalar => "scalar",
+        IsaName::Neon => "neon",
         IsaName::Avx2 => "avx2",
         IsaName::Avx512 => "avx512",
     }
@@ -168,6 +169,7 @@ pub(crate) fn instruction_sets() -> Vec<&'static str> {
         .into_iter()
         .map(|isa| match isa {
             Isa::Scalar => "scalar",
+            Isa::Neon => "neon",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
         })

@@ -66,6 +66,8 @@ pub const CANDLE: bool = cfg!(feature = "candle");
 pub enum Isa {
     /// Portable Rust.
     Scalar,
+    /// aarch64: its contractions by fused multiply-add of four lanes.
+    Neon,
     /// x86-64 with AVX2 and FMA.
     Avx2,
     /// x86-64 with AVX-512F.

@@ -5,6 +5,7 @@
 //!
 //! *Invariant:* for tests only: slow, and it panics on tensors that do not fit the graph. Its results decide nothing.
 
+mod conv;
 mod elementwise;
 mod movement;
 mod products;
@@ -190,6 +191,13 @@ impl<'a> Here<'a> {
             Op::Slice { axis, start } => self.slice(*axis, *start as usize),
             Op::Pad { axis, before, .. } => self.pad(*axis, *before as usize),
             Op::Concat(axis) => self.concat(*axis),
+            Op::Conv2d(options) => self.conv2d(*options),
+            Op::Conv2dInputGrad(options) => self.conv2d_input_grad(*options),
+            Op::Conv2dWeightGrad(options) => self.conv2d_weight_grad(*options),
+            Op::CumSum { axis, reverse } => self.cumsum(usize::from(*axis), *reverse),
+            Op::Gather(axis) => self.gather(usize::from(*axis)),
+            Op::ScatterAdd { axis, .. } => self.scatter_add(usize::from(*axis)),
+            Op::TopK(_) => self.topk(),
         }
     }
 

@@ -60,6 +60,12 @@ fn work(graph: &Graph, node: &Node) -> u64 {
             };
             out.saturating_mul(2 * u64::from(k))
         }
+        // Each output pixel with each kernel element of its group: as many products in each of the three contractions.
+        Op::Conv2d(_) => out.saturating_mul(2).saturating_mul(taps(axes(1))),
+        Op::Conv2dInputGrad(_) => elements(1).saturating_mul(2).saturating_mul(taps(axes(0))),
+        Op::Conv2dWeightGrad(_) => elements(1).saturating_mul(2).saturating_mul(taps(&node.shape.0)),
+        Op::CumSum { .. } => out.saturating_mul(REDUCED + ELEMENT),
+        Op::TopK(k) => elements(0).saturating_mul(FUNCTION * u64::from(u32::BITS - k.leading_zeros())),
         Op::Attention(options) => attention(axes(0), axes(1), *options, 2),
         // The scores again and the product with `dy`; for Q and K also the scores' gradient.
         Op::AttentionGrad(options, AttentionInput::V) => attention(axes(0), axes(1), *options, 2),
@@ -68,7 +74,7 @@ fn work(graph: &Graph, node: &Node) -> u64 {
         }
         Op::Row(op) => elements(0).saturating_mul(row(*op)),
         // Every element of the result is zeroed, every element of `dy` is added.
-        Op::EmbeddingGrad(_) => out.saturating_add(elements(1)).saturating_mul(ELEMENT),
+        Op::EmbeddingGrad(_) | Op::ScatterAdd { .. } => out.saturating_add(elements(1)).saturating_mul(ELEMENT),
         Op::Full(_)
         | Op::FullInt(_)
         | Op::Arange
@@ -78,6 +84,7 @@ fn work(graph: &Graph, node: &Node) -> u64 {
         | Op::Embedding
         | Op::Take
         | Op::TakeGrad(_)
+        | Op::Gather(_)
         | Op::Permute(_)
         | Op::BroadcastTo
         | Op::Slice { .. }
@@ -105,8 +112,14 @@ fn unary(op: Unary) -> u64 {
         | Unary::Floor
         | Unary::Round
         | Unary::RoundBf16
-        | Unary::ToFloat => ELEMENT,
+        | Unary::ToFloat
+        | Unary::ToInt => ELEMENT,
     }
+}
+
+/// Elements of a kernel [O, C, KH, KW] that one output pixel meets.
+fn taps(kernel: &[u32]) -> u64 {
+    kernel.iter().skip(1).fold(1, |product: u64, &n| product.saturating_mul(n.into()))
 }
 
 /// Price of one element of a row: its reductions, an exponential if there is one, and writing a full result.

@@ -4,16 +4,24 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
 
+mod exact;
+
 const USAGE: &str = "usage: cargo xtask COMMAND
 
   test      install what the tests need (Debian packages, as root or through sudo), then run every test
-  vectors   write the golden vectors of records and arithmetic again, after a deliberate change";
+  exact     compare every backend with the reference, bit for bit, on 10,000 random graphs and whole trainings, in release
+            [--graphs N] another number of random graphs
+            [--arm] for 64-bit ARM, under qemu (installs a cross compiler and qemu); 200 graphs unless told
+  vectors   write the golden vectors of records and arithmetic again, after a deliberate change
+  manual    write the operations of docs/guide/train-py.md again, after a change of their rows";
 
-/// What a test runs besides cargo: the program, and the Debian package that brings it.
+/// What a test runs besides cargo: the program, and the Debian packages that bring it.
 const NEEDED: [(&str, &str); 1] = [("python3", "python3-minimal")];
 
 /// Told to the tests that own golden vectors: write them instead of comparing.
 const WRITE_VECTORS: &str = "CAIRN_WRITE_VECTORS";
+/// Told to the test that owns the manual's operations.
+const WRITE_MANUAL: &str = "CAIRN_WRITE_MANUAL";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -29,12 +37,17 @@ fn main() -> ExitCode {
 fn run(arguments: &[String]) -> anyhow::Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["test"] => {
-            install()?;
+            install(&NEEDED)?;
             cargo(&["test", "--workspace", "--locked"], &[])
         }
+        ["exact", ref options @ ..] => exact::run(options),
         ["vectors"] => {
             let test = ["test", "--locked", "-p", "cairn-protocol", "-p", "cairn-engine", "vectors"];
             cargo(&test, &[(WRITE_VECTORS, "1")])
+        }
+        ["manual"] => {
+            let test = ["test", "--locked", "-p", "cairn-program", "--test", "suite", "the_manual_has_the_operations"];
+            cargo(&test, &[(WRITE_MANUAL, "1")])
         }
         ["--help" | "-h"] => {
             println!("{USAGE}");
@@ -45,13 +58,14 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
 }
 
 /// Installs the Debian packages whose programs are missing, and says so.
-fn install() -> anyhow::Result<()> {
-    let missing: Vec<&str> = NEEDED.iter().filter(|(program, _)| !runs(program)).map(|(_, package)| *package).collect();
+fn install(needed: &[(&str, &'static str)]) -> anyhow::Result<()> {
+    let missing: Vec<&str> =
+        needed.iter().filter(|(program, _)| !runs(program)).flat_map(|(_, packages)| packages.split(' ')).collect();
     if missing.is_empty() {
         return Ok(());
     }
     let sudo: &[&str] = if is_root() { &[] } else { &["sudo"] };
-    println!("xtask: the tests need {}; installing with {}apt-get", missing.join(", "), sudo.join(" "));
+    println!("xtask: this needs {}; installing with {}apt-get", missing.join(", "), sudo.join(" "));
     for step in [vec!["update", "-qq"], [&["install", "-y", "-qq", "--no-install-recommends"], &missing[..]].concat()] {
         let words = [sudo, &["apt-get"], &step].concat();
         let status = Command::new(words[0]).args(&words[1..]).env("DEBIAN_FRONTEND", "noninteractive").status();

@@ -8,7 +8,7 @@
 
 use crate::backend::Isa;
 use crate::graph::{Binary, Unary};
-use crate::reference::elementwise::{binary, compare, to_float, unary};
+use crate::reference::elementwise::{binary, compare, to_float, to_int, unary};
 
 use super::isa::Kernel;
 use super::memory::{Place, Shared};
@@ -48,7 +48,7 @@ pub(super) struct Instruction {
 /// What an instruction computes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Operation {
-    /// A float operation, or `ToFloat` of integers.
+    /// A float operation, `ToFloat` of integers, or `ToInt`.
     Unary(Unary),
     /// A float operation.
     Binary(Binary),
@@ -239,6 +239,10 @@ impl Blocks<'_> {
                     Operand::Vector(a) => map!(to, self.ints(a, block), x => to_float(x)),
                     Operand::Scalar(a) => to.fill(to_float(self.int(a))),
                 },
+                Operation::Unary(Unary::ToInt) => match from[0] {
+                    Operand::Vector(a) => map!(to, self.floats(a, block), x => bits(to_int(x))),
+                    Operand::Scalar(a) => to.fill(bits(to_int(self.float(a)))),
+                },
                 Operation::Unary(operation) => each!(
                     Unary, operation,
                     [Neg Exp Log Sqrt Rsqrt Recip Tanh Sigmoid Erf Sin Cos Relu Abs Sign Floor Round RoundBf16],
@@ -355,6 +359,12 @@ impl Blocks<'_> {
         // SAFETY: owed by the caller of `execute`.
         f32::from_bits(unsafe { self.int(scalar) }.cast_unsigned())
     }
+}
+
+/// An integer in the place of a float: vectors hold either.
+#[inline(always)]
+fn bits(x: i32) -> f32 {
+    f32::from_bits(x.cast_unsigned())
 }
 
 /// Elements from `start` of a tensor that repeats a smaller one.

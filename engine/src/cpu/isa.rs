@@ -13,7 +13,7 @@ pub(super) struct Level(Isa);
 
 /// The instruction sets that this processor has, slowest first.
 pub fn available() -> Vec<Isa> {
-    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
+    #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(unused_mut))]
     let mut all = vec![Isa::Scalar];
     #[cfg(target_arch = "x86_64")]
     {
@@ -28,6 +28,9 @@ pub fn available() -> Vec<Isa> {
             }
         }
     }
+    // Part of the architecture: Rust's own baseline has it.
+    #[cfg(target_arch = "aarch64")]
+    all.push(Isa::Neon);
     all
 }
 
@@ -51,7 +54,8 @@ impl Level {
     #[inline]
     pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
-            Isa::Scalar => kernel.run(),
+            // NEON is in the baseline that `kernel.run` is compiled for.
+            Isa::Scalar | Isa::Neon => kernel.run(),
             // SAFETY: a `Level` exists only for instruction sets that this processor has.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => unsafe { avx2(kernel) },

@@ -10,6 +10,8 @@
 #![allow(unsafe_code)]
 
 mod attention;
+mod choose;
+mod conv;
 mod elementwise;
 mod gemm;
 mod index;
@@ -23,6 +25,7 @@ mod pool;
 mod random;
 mod reduce;
 mod rows;
+mod scan;
 mod step;
 
 use crate::backend::{BackendError, Executor, Feed, Options, Tensor};

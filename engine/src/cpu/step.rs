@@ -5,6 +5,8 @@
 use cairn_protocol::Seed;
 
 use super::attention::{Backward, Forward};
+use super::choose::{Choose, TopK};
+use super::conv::Conv;
 use super::elementwise::Program;
 use super::index::Indexed;
 use super::isa::Level;
@@ -14,6 +16,7 @@ use super::moves::Move;
 use super::random::Draw;
 use super::reduce::Reduce;
 use super::rows::Rows;
+use super::scan::Scan;
 
 /// Pieces for each thread, so that a thread that the system holds up delays the others little.
 const PIECES_PER_THREAD: usize = 4;
@@ -119,6 +122,14 @@ pub(super) enum Work {
     Indexed(Indexed),
     /// Random numbers.
     Draw(Draw),
+    /// A convolution or a gradient of one.
+    Conv(Conv),
+    /// Running sums.
+    Scan(Scan),
+    /// Elements chosen along an axis.
+    Choose(Choose),
+    /// Indices of the largest elements.
+    TopK(TopK),
 }
 
 impl Step {
@@ -134,6 +145,10 @@ impl Step {
             Work::Move(work) => work.pieces(sharing),
             Work::Indexed(work) => work.pieces(sharing),
             Work::Draw(work) => work.pieces(sharing),
+            Work::Conv(work) => work.pieces(sharing),
+            Work::Scan(work) => work.pieces(sharing),
+            Work::Choose(work) => work.pieces(sharing),
+            Work::TopK(work) => work.pieces(sharing),
         };
         Self { work, pieces }
     }
@@ -145,6 +160,8 @@ impl Step {
             Work::MatMul(work) => work.scratch(),
             Work::Forward(work) => work.scratch(),
             Work::Backward(work) => work.scratch(),
+            Work::TopK(work) => work.scratch(),
+            Work::Conv(_) | Work::Scan(_) | Work::Choose(_) => 0,
             Work::Reduce(_) | Work::Rows(_) | Work::Move(_) | Work::Indexed(_) | Work::Draw(_) => 0,
         }
     }
@@ -169,6 +186,10 @@ impl Step {
                 Work::Move(work) => work.run(context, range),
                 Work::Indexed(work) => work.run(context, range),
                 Work::Draw(work) => work.run(context, range),
+                Work::Conv(work) => work.run(context),
+                Work::Scan(work) => work.run(context, range),
+                Work::Choose(work) => work.run(context, range),
+                Work::TopK(work) => work.run(context, scratch, range),
             }
         }
     }

@@ -15,7 +15,7 @@ impl Backward<'_> {
     pub(super) fn unary(&mut self, op: Unary) -> Done {
         let (x, y, dy) = (self.operand(0), self.id, self.dy);
         let term = match op {
-            Unary::Sign | Unary::Floor | Unary::Round | Unary::ToFloat => return Ok(()),
+            Unary::Sign | Unary::Floor | Unary::Round | Unary::ToFloat | Unary::ToInt => return Ok(()),
             Unary::RoundBf16 => dy,
             Unary::Neg => self.neg(dy)?,
             Unary::Exp => self.mul(dy, y)?,

@@ -89,10 +89,11 @@ fn needed(graph: &Graph, loss: NodeId, wrt: &[NodeId]) -> Vec<bool> {
 /// Whether an operation passes a gradient to its operand `k`.
 fn passes(op: &Op, k: usize) -> bool {
     match op {
-        Op::Unary(Unary::Sign | Unary::Floor | Unary::Round | Unary::ToFloat)
+        Op::Unary(Unary::Sign | Unary::Floor | Unary::Round | Unary::ToFloat | Unary::ToInt)
         | Op::Binary(Binary::Lt | Binary::Le | Binary::Eq)
         | Op::StopGradient
-        | Op::ArgMax => false,
+        | Op::ArgMax
+        | Op::TopK(_) => false,
         Op::Where => k != 0,
         _ => true,
     }
@@ -118,7 +119,7 @@ impl Backward<'_> {
         match self.node.op.clone() {
             Op::Input(_) | Op::Param(_) | Op::State(_) | Op::Table(_) => Ok(()),
             Op::Full(_) | Op::FullInt(_) | Op::Arange | Op::Random(..) => Ok(()),
-            Op::StopGradient | Op::ArgMax => Ok(()),
+            Op::StopGradient | Op::ArgMax | Op::TopK(_) => Ok(()),
             Op::Unary(op) => self.unary(op),
             Op::Binary(op) => self.binary(op),
             Op::Where => self.where_(),
@@ -138,6 +139,12 @@ impl Backward<'_> {
             Op::EmbeddingGrad(_) => self.embedding_grad(),
             Op::Take => self.take(),
             Op::TakeGrad(_) => self.take_grad(),
+            Op::Conv2d(options) => self.conv2d(options),
+            Op::Conv2dInputGrad(options) => self.conv2d_input_grad(options),
+            Op::Conv2dWeightGrad(options) => self.conv2d_weight_grad(options),
+            Op::CumSum { axis, reverse } => self.cumsum(axis, reverse),
+            Op::Gather(axis) => self.gather(axis),
+            Op::ScatterAdd { axis, .. } => self.scatter_add(axis),
             Op::AttentionGrad(..) => self.no_rule(),
         }
     }

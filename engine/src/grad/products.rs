@@ -1,7 +1,7 @@
 //! Gradients of contractions, of composite rows and of indexing.
 
 use super::{Backward, Done};
-use crate::graph::{Attention, AttentionInput, RowOp};
+use crate::graph::{Attention, AttentionInput, Conv2d, GraphError, RowOp};
 
 impl Backward<'_> {
     /// With A, B the operands as multiplied: dA = dY·Bᵀ, dB = Aᵀ·dY, each written so that no operand is moved.
@@ -33,6 +33,52 @@ impl Backward<'_> {
                 let term = self.graph.attention_grad([q, k, v, self.id, self.dy], options, of)?;
                 self.pass(operand, term)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Height and width of operand `k`.
+    fn size(&self, k: usize) -> Result<[u32; 2], GraphError> {
+        let shape = self.operand_shape(k)?.0;
+        Ok([shape[2], shape[3]])
+    }
+
+    pub(super) fn conv2d(&mut self, options: Conv2d) -> Done {
+        let (x, w, dy) = (self.operand(0), self.operand(1), self.dy);
+        if self.wants(0) {
+            let term = self.graph.conv2d_input_grad(w, dy, options, self.size(0)?)?;
+            self.pass(0, term)?;
+        }
+        if self.wants(1) {
+            let term = self.graph.conv2d_weight_grad(x, dy, options, self.size(1)?)?;
+            self.pass(1, term)?;
+        }
+        Ok(())
+    }
+
+    /// A convolution is linear in each operand, and so are its gradients: each is the gradient of the others.
+    pub(super) fn conv2d_input_grad(&mut self, options: Conv2d) -> Done {
+        let (w, inner, dy) = (self.operand(0), self.operand(1), self.dy);
+        if self.wants(0) {
+            let term = self.graph.conv2d_weight_grad(dy, inner, options, self.size(0)?)?;
+            self.pass(0, term)?;
+        }
+        if self.wants(1) {
+            let term = self.graph.conv2d(dy, w, options)?;
+            self.pass(1, term)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn conv2d_weight_grad(&mut self, options: Conv2d) -> Done {
+        let (x, inner, dy) = (self.operand(0), self.operand(1), self.dy);
+        if self.wants(0) {
+            let term = self.graph.conv2d_input_grad(dy, inner, options, self.size(0)?)?;
+            self.pass(0, term)?;
+        }
+        if self.wants(1) {
+            let term = self.graph.conv2d(x, dy, options)?;
+            self.pass(1, term)?;
         }
         Ok(())
     }
@@ -80,6 +126,17 @@ impl Backward<'_> {
 
     pub(super) fn take_grad(&mut self) -> Done {
         let term = self.graph.take(self.dy, self.operand(0))?;
+        self.pass(1, term)
+    }
+
+    pub(super) fn gather(&mut self, axis: u8) -> Done {
+        let len = self.operand_shape(0)?.0[usize::from(axis)];
+        let term = self.graph.scatter_add(self.operand(1), self.dy, axis, len)?;
+        self.pass(0, term)
+    }
+
+    pub(super) fn scatter_add(&mut self, axis: u8) -> Done {
+        let term = self.graph.gather(self.dy, self.operand(0), axis)?;
         self.pass(1, term)
     }
 }

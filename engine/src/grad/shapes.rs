@@ -27,6 +27,11 @@ impl Backward<'_> {
         self.pass(0, term)
     }
 
+    pub(super) fn cumsum(&mut self, axis: u8, reverse: bool) -> Done {
+        let term = self.graph.cumsum(self.dy, axis, !reverse)?;
+        self.pass(0, term)
+    }
+
     pub(super) fn reshape(&mut self) -> Done {
         let shape = self.operand_shape(0)?;
         let term = self.graph.reshape(self.dy, shape)?;

@@ -179,9 +179,13 @@ impl Graph {
 
     /// Elementwise with one operand.
     pub fn unary(&mut self, op: Unary, a: NodeId) -> Built {
-        let from = if op == Unary::ToFloat { DType::I32 } else { DType::F32 };
+        let (from, to) = match op {
+            Unary::ToFloat => (DType::I32, DType::F32),
+            Unary::ToInt => (DType::F32, DType::I32),
+            _ => (DType::F32, DType::F32),
+        };
         let shape = self.want(&format!("{op:?}"), a, from)?;
-        self.push(Op::Unary(op), vec![a], shape, DType::F32)
+        self.push(Op::Unary(op), vec![a], shape, to)
     }
 
     /// Elementwise with two operands of one element type, broadcasting.
@@ -196,11 +200,12 @@ impl Graph {
         self.push(Op::Binary(op), vec![a, b], shape, DType::F32)
     }
 
-    /// `a` where `c` is not 0, else `b`; broadcasting.
+    /// `a` where `c` is not 0, else `b`, which are of one element type; broadcasting.
     pub fn where_(&mut self, c: NodeId, a: NodeId, b: NodeId) -> Built {
-        let shapes = [self.float("where", c)?, self.float("where", a)?, self.float("where", b)?];
+        let dtype = self.dtype(a)?;
+        let shapes = [self.float("where", c)?, self.want("where", a, dtype)?, self.want("where", b, dtype)?];
         let shape = broadcast("where", &shapes)?;
-        self.push(Op::Where, vec![c, a, b], shape, DType::F32)
+        self.push(Op::Where, vec![c, a, b], shape, dtype)
     }
 
     /// Identity that passes no gradient.
@@ -243,6 +248,13 @@ impl Graph {
             None => return shape_error("argmax: a scalar has no axis".into()),
         }
         self.push(Op::ArgMax, vec![a], shape, DType::I32)
+    }
+
+    /// Sums along an axis of all elements up to each one; from each one to the last if `reverse`.
+    pub fn cumsum(&mut self, a: NodeId, axis: u8, reverse: bool) -> Built {
+        let shape = self.float("cumsum", a)?;
+        self.axis("cumsum", a, axis)?;
+        self.push(Op::CumSum { axis, reverse }, vec![a], shape, DType::F32)
     }
 
     /// Same elements, new shape. A reshape to the same shape is the node itself.
@@ -336,6 +348,8 @@ fn broadcast(what: &str, shapes: &[Vec<u32>]) -> Result<Vec<u32>, GraphError> {
     Ok(all.0)
 }
 
+mod conv;
+mod index;
 mod linear;
 mod rows;
 

@@ -6,7 +6,7 @@
 
 use cairn_protocol::GraphId;
 
-use super::{Attention, AttentionInput, Binary, DType, Graph, Init, Node, NodeId, Op, Program, Random, RowOp};
+use super::{Attention, AttentionInput, Binary, Conv2d, DType, Graph, Init, Node, NodeId, Op, Program, Random, RowOp};
 use super::{Shape, Unary};
 
 /// Version of this encoding; its first field.
@@ -203,6 +203,23 @@ impl Bytes {
                 self.u8(29);
                 self.u8(*axis);
             }
+            Op::Conv2d(options) => self.conv2d(30, *options),
+            Op::Conv2dInputGrad(options) => self.conv2d(31, *options),
+            Op::Conv2dWeightGrad(options) => self.conv2d(32, *options),
+            Op::CumSum { axis, reverse } => {
+                self.u8(33);
+                self.u8(*axis);
+                self.u8(u8::from(*reverse));
+            }
+            Op::Gather(axis) => {
+                self.u8(34);
+                self.u8(*axis);
+            }
+            Op::ScatterAdd { axis, len } => {
+                self.u8(35);
+                self.tagged(*axis, *len);
+            }
+            Op::TopK(k) => self.tagged(36, *k),
         }
     }
 
@@ -211,6 +228,14 @@ impl Bytes {
         self.u32(options.window);
         self.u32(options.scale);
         self.u32(options.soft_cap);
+    }
+
+    fn conv2d(&mut self, tag: u8, options: Conv2d) {
+        self.u8(tag);
+        for n in [options.stride, options.padding, options.dilation].concat() {
+            self.u32(n);
+        }
+        self.u32(options.groups);
     }
 
     fn row(&mut self, op: RowOp) {
@@ -249,6 +274,7 @@ fn unary(op: Unary) -> u8 {
         Unary::Round => 15,
         Unary::RoundBf16 => 16,
         Unary::ToFloat => 17,
+        Unary::ToInt => 18,
     }
 }
 

@@ -14,7 +14,7 @@ mod program;
 
 pub use build::GraphError;
 pub use canonical::{canonical_bytes, program_id};
-pub use op::{Attention, AttentionInput, Binary, DType, Init, Op, Random, RowOp, Unary};
+pub use op::{Attention, AttentionInput, Binary, Conv2d, DType, Init, Op, Random, RowOp, Unary};
 pub use program::{Param, Phase, Program, StateVar};
 
 /// Index of a node in its graph.

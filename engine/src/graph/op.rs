@@ -30,7 +30,7 @@ pub enum Random {
     Normal,
 }
 
-/// Elementwise with one operand (f32 -> f32 but for `ToFloat`, i32 -> f32).
+/// Elementwise with one operand (f32 -> f32 but for `ToFloat`, i32 -> f32, and `ToInt`, f32 -> i32).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unary {
     /// -x (0 stays +0).
@@ -69,6 +69,8 @@ pub enum Unary {
     RoundBf16,
     /// Integer (|x| < 2^24, clamped) to float.
     ToFloat,
+    /// Nearest integer, ties to even, clamped to -2^24 to 2^24, as I32.
+    ToInt,
 }
 
 /// Elementwise with two operands, NumPy broadcasting. `Lt`, `Le`, `Eq` give a 0/1 mask and also take two `I32`.
@@ -143,6 +145,22 @@ pub enum AttentionInput {
     V,
 }
 
+/// How a kernel [O, C/groups, KH, KW] slides over x [N, C, H, W]; pairs are along H and W, as in PyTorch.
+///
+/// Output pixel i and kernel element k of an axis meet the input at i·stride + k·dilation - padding; outside there are
+/// zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Conv2d {
+    /// Input pixels from one output pixel to the next.
+    pub stride: [u32; 2],
+    /// Zeros on each side.
+    pub padding: [u32; 2],
+    /// Input pixels from one kernel element to the next.
+    pub dilation: [u32; 2],
+    /// Channels are cut into this many groups, in order; outputs of a group see the inputs of that group.
+    pub groups: u32,
+}
+
 /// What a node computes. Inputs are in the order written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Op {
@@ -166,7 +184,7 @@ pub enum Op {
     Unary(Unary),
     /// (a, b) elementwise with broadcasting.
     Binary(Binary),
-    /// (c, a, b): a where c != 0, else b; broadcasting.
+    /// (c, a, b): a where c != 0, else b; broadcasting. a and b are both F32 or both I32.
     Where,
     /// Identity that passes no gradient.
     StopGradient,
@@ -228,4 +246,29 @@ pub enum Op {
     },
     /// Inputs joined along an axis.
     Concat(u8),
+    /// (x [N, C, H, W], w [O, C/groups, KH, KW]) -> [N, O, OH, OW].
+    Conv2d(Conv2d),
+    /// (w, dy) -> gradient of x; its size is the node's.
+    Conv2dInputGrad(Conv2d),
+    /// (x, dy) -> gradient of w; its size is the node's.
+    Conv2dWeightGrad(Conv2d),
+    /// Sums along an axis of all elements up to each one.
+    CumSum {
+        /// Axis.
+        axis: u8,
+        /// From each element to the last one instead: the gradient.
+        reverse: bool,
+    },
+    /// (x, ids I32), shapes equal but along this axis: the element that each id names along it; zero when out of range.
+    Gather(u8),
+    /// (ids I32, src), of one shape: zeros, to which each element of src is added where its id says, in ascending
+    /// position.
+    ScatterAdd {
+        /// Axis along which ids count.
+        axis: u8,
+        /// Length of that axis of the result.
+        len: u32,
+    },
+    /// Indices (I32) of the k largest elements of the last axis, largest first, ties by index.
+    TopK(u32),
 }

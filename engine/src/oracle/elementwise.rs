@@ -9,6 +9,10 @@ impl Here<'_> {
             let limit = 1 << 24;
             return Value::F(self.ints(0).iter().map(|&x| f64::from(x.clamp(-limit, limit))).collect());
         }
+        if op == Unary::ToInt {
+            let limit = f64::from(1 << 24);
+            return Value::I(self.floats(0).iter().map(|&x| libm::rint(x).clamp(-limit, limit) as i32).collect());
+        }
         Value::F(self.floats(0).iter().map(|&x| unary(op, x)).collect())
     }
 
@@ -25,9 +29,17 @@ impl Here<'_> {
 
     pub(super) fn where_(&self) -> Value {
         let from = [0, 1, 2].map(|k| self.broadcast_from(k));
-        let [c, a, b] = [0, 1, 2].map(|k| self.floats(k));
-        let pick = |i| if c[from[0](i)] != 0.0 { a[from[1](i)] } else { b[from[2](i)] };
-        Value::F((0..self.count()).map(pick).collect())
+        let (c, count) = (self.floats(0), 0..self.count());
+        let first = |&i: &usize| c[from[0](i)] != 0.0;
+        match (self.operand(1), self.operand(2)) {
+            (Value::I(a), Value::I(b)) => {
+                Value::I(count.map(|i| if first(&i) { a[from[1](i)] } else { b[from[2](i)] }).collect())
+            }
+            _ => {
+                let (a, b) = (self.floats(1), self.floats(2));
+                Value::F(count.map(|i| if first(&i) { a[from[1](i)] } else { b[from[2](i)] }).collect())
+            }
+        }
     }
 }
 
@@ -51,7 +63,7 @@ fn unary(op: Unary, x: f64) -> f64 {
         Unary::Floor => libm::floor(x),
         Unary::Round => libm::rint(x),
         Unary::RoundBf16 => round_bf16(x),
-        Unary::ToFloat => x,
+        Unary::ToFloat | Unary::ToInt => x,
     }
 }
 

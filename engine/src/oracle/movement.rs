@@ -144,4 +144,62 @@ impl<'a> Here<'a> {
         }
         Value::F(out)
     }
+
+    pub(super) fn cumsum(&self, axis: usize, reverse: bool) -> Value {
+        let (x, shape) = (self.floats(0), self.shape(0));
+        let sum = |i| {
+            let mut at = coordinates(shape, i);
+            let range = if reverse { at[axis]..shape.0[axis] as usize } else { 0..at[axis] + 1 };
+            let mut element = |place| {
+                at[axis] = place;
+                x[self.offset(0, &at)]
+            };
+            range.map(&mut element).sum()
+        };
+        Value::F((0..self.count()).map(sum).collect())
+    }
+
+    /// The element of a tensor of this shape that the id at element `i` of ids names.
+    fn named(&self, shape: &Shape, ids: (usize, usize), axis: usize) -> Option<usize> {
+        let (k, i) = ids;
+        let id = usize::try_from(self.ints(k)[i]).ok().filter(|&id| id < shape.0[axis] as usize)?;
+        let mut at = coordinates(self.shape(k), i);
+        at[axis] = id;
+        Some(shape.0.iter().zip(&at).fold(0, |i, (&n, &at)| i * n as usize + at))
+    }
+
+    pub(super) fn gather(&self, axis: usize) -> Value {
+        let from = |i| self.named(self.shape(0), (1, i), axis);
+        let all = (0..self.count()).map(from);
+        match self.operand(0) {
+            Value::F(x) => Value::F(all.map(|at| at.map_or(0.0, |at| x[at])).collect()),
+            Value::I(x) => Value::I(all.map(|at| at.map_or(0, |at| x[at])).collect()),
+        }
+    }
+
+    pub(super) fn scatter_add(&self, axis: usize) -> Value {
+        let mut out = vec![0.0; self.count()];
+        for (i, &x) in self.floats(1).iter().enumerate() {
+            if let Some(at) = self.named(&self.node.shape, (0, i), axis) {
+                out[at] += x;
+            }
+        }
+        Value::F(out)
+    }
+
+    /// An element's place is the number of those before it: the larger ones, and equal ones of lower index.
+    pub(super) fn topk(&self) -> Value {
+        let (n, k) = (self.last(0), self.node.shape.0.last().map_or(1, |&k| k as usize));
+        let mut out = vec![0; self.count()];
+        for (row, out) in self.floats(0).chunks(n).zip(out.chunks_mut(k)) {
+            for (i, &x) in row.iter().enumerate() {
+                let before = |&(j, &y): &(usize, &f64)| y > x || (y == x && j < i);
+                let place = row.iter().enumerate().filter(before).count();
+                if let Some(out) = out.get_mut(place) {
+                    *out = i as i32;
+                }
+            }
+        }
+        Value::I(out)
+    }
 }

@@ -8,7 +8,8 @@ use crate::graph::{Binary, Unary};
 use crate::math;
 use crate::number::{MAGNITUDE, SIGN, canon};
 
-/// One element of a [`Unary`] node. `ToFloat` takes integers, see [`to_float`]; here it is the identity.
+/// One element of a [`Unary`] node. `ToFloat` takes integers, see [`to_float`], `ToInt` gives them, see [`to_int`]; here
+/// they are the identity.
 #[inline(always)]
 pub fn unary(op: Unary, x: f32) -> f32 {
     canon(match op {
@@ -35,7 +36,7 @@ pub fn unary(op: Unary, x: f32) -> f32 {
         Unary::Floor => floor(x),
         Unary::Round => round(x),
         Unary::RoundBf16 => round_bf16(x),
-        Unary::ToFloat => x,
+        Unary::ToFloat | Unary::ToInt => x,
     })
 }
 
@@ -72,6 +73,13 @@ pub fn to_float(x: i32) -> f32 {
     let x = if x > MOST { MOST } else { x };
     let x = if x < -MOST { -MOST } else { x };
     x as f32
+}
+
+/// The nearest integer, ties to even, clamped to ±2^24.
+#[inline(always)]
+pub fn to_int(x: f32) -> i32 {
+    const MOST: f32 = 16_777_216.0; // 2^24
+    minimum(maximum(round(x), -MOST), MOST) as i32
 }
 
 /// 1 where `holds`, else 0.
@@ -121,10 +129,11 @@ fn round_bf16(x: f32) -> f32 {
 }
 
 impl Here<'_> {
-    pub(super) fn unary(&self, op: Unary) -> Vec<f32> {
+    pub(super) fn unary(&self, op: Unary) -> Tensor {
         match op {
-            Unary::ToFloat => self.ints(0).iter().map(|&x| to_float(x)).collect(),
-            _ => self.floats(0).iter().map(|&x| unary(op, x)).collect(),
+            Unary::ToFloat => Tensor::F32(self.ints(0).iter().map(|&x| to_float(x)).collect()),
+            Unary::ToInt => Tensor::I32(self.floats(0).iter().map(|&x| to_int(x)).collect()),
+            _ => Tensor::F32(self.floats(0).iter().map(|&x| unary(op, x)).collect()),
         }
     }
 
@@ -140,9 +149,16 @@ impl Here<'_> {
         }
     }
 
-    pub(super) fn where_(&self) -> Vec<f32> {
+    pub(super) fn where_(&self) -> Tensor {
+        match (self.operands[1], self.operands[2]) {
+            (Tensor::I32(a), Tensor::I32(b)) => Tensor::I32(self.chosen(a, b)),
+            _ => Tensor::F32(self.chosen(self.floats(1), self.floats(2))),
+        }
+    }
+
+    fn chosen<T: Copy>(&self, a: &[T], b: &[T]) -> Vec<T> {
         let [condition, left, right] = [0, 1, 2].map(|i| shape::broadcast_offsets(self.dims(i), self.out()));
-        let [c, a, b] = [0, 1, 2].map(|i| self.floats(i));
+        let c = self.floats(0);
         let pick = |i: usize| if c[condition[i]] != 0.0 { a[left[i]] } else { b[right[i]] };
         (0..self.count()).map(pick).collect()
     }

@@ -1,13 +1,14 @@
 //! The definition: every operation in scalar Rust, as slow as it is plain.
 //!
 //! Nodes run one after another in the order of their ids, each by the rule that `docs/spec/arithmetic.md` states. One
-//! file for each family: [`elementwise`], [`reduce`], [`contract`], [`attention`], [`rows`], [`index`], [`shape`].
+//! file for each family: [`elementwise`], [`reduce`], [`contract`], [`conv`], [`attention`], [`rows`], [`index`], [`shape`].
 //! Other backends may share the scalar functions that are public here; they must equal this one on every bit.
 //!
 //! *Invariant:* all floats between nodes are canonical (see [`crate::number`]).
 
 pub mod attention;
 pub mod contract;
+pub mod conv;
 pub mod elementwise;
 pub mod index;
 mod leaves;
@@ -142,6 +143,14 @@ impl<'a> Here<'a> {
         self.dims(i).last().map_or(1, |&n| n as usize)
     }
 
+    fn gather(&self, axis: usize) -> Tensor {
+        let (n, ids, around) = (self.dims(0)[axis] as usize, self.ints(1), index::around(self.dims(1), axis));
+        match self.operands[0] {
+            Tensor::F32(x) => Tensor::F32(index::gather(x, n, ids, around)),
+            Tensor::I32(x) => Tensor::I32(index::gather(x, n, ids, around)),
+        }
+    }
+
     fn value(&self, feed: &Feed<'_>) -> Result<Tensor, BackendError> {
         Ok(match &self.node.op {
             Op::Input(_) | Op::Param(_) | Op::State(_) | Op::Table(_) => return leaves::fed(self.node, feed),
@@ -149,9 +158,9 @@ impl<'a> Here<'a> {
             Op::FullInt(value) => Tensor::I32(vec![*value; self.count()]),
             Op::Arange => Tensor::I32((0..).take(self.count()).collect()),
             Op::Random(kind, name) => Tensor::F32(leaves::random(*kind, name, feed, self.count())),
-            Op::Unary(op) => Tensor::F32(self.unary(*op)),
+            Op::Unary(op) => self.unary(*op),
             Op::Binary(op) => Tensor::F32(self.binary(*op)),
-            Op::Where => Tensor::F32(self.where_()),
+            Op::Where => self.where_(),
             Op::StopGradient | Op::Reshape => self.operands[0].clone(),
             Op::Sum(axes) => Tensor::F32(reduce::sum(self.floats(0), self.dims(0), axes)),
             Op::Max(axes) => Tensor::F32(reduce::max(self.floats(0), self.dims(0), axes)),
@@ -177,6 +186,18 @@ impl<'a> Here<'a> {
                 Tensor::F32(shape::pad(self.floats(0), self.dims(0), self.out(), axis, *before))
             }
             Op::Concat(axis) => shape::concat(&self.operands, &self.shapes, self.out(), usize::from(*axis)),
+            Op::Conv2d(options) => Tensor::F32(self.conv2d(*options)),
+            Op::Conv2dInputGrad(options) => Tensor::F32(self.conv2d_input_grad(*options)),
+            Op::Conv2dWeightGrad(options) => Tensor::F32(self.conv2d_weight_grad(*options)),
+            Op::CumSum { axis, reverse } => {
+                Tensor::F32(reduce::cumsum(self.floats(0), self.dims(0), usize::from(*axis), *reverse))
+            }
+            Op::Gather(axis) => self.gather(usize::from(*axis)),
+            Op::ScatterAdd { axis, len } => {
+                let around = index::around(self.dims(0), usize::from(*axis));
+                Tensor::F32(index::scatter_add(self.ints(0), self.floats(1), around, *len as usize))
+            }
+            Op::TopK(k) => Tensor::I32(index::topk(self.floats(0), self.last(0), *k as usize)),
         })
     }
 }

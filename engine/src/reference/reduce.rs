@@ -5,6 +5,7 @@
 //! result passes `canon`.
 
 use super::elementwise::maximum;
+use super::index::around;
 use super::shape::{strides, walk};
 use crate::number::canon;
 
@@ -93,6 +94,40 @@ pub(super) fn sum(x: &[f32], dims: &[u32], axes: &[u8]) -> Vec<f32> {
 
 pub(super) fn max(x: &[f32], dims: &[u32], axes: &[u8]) -> Vec<f32> {
     reduce(x, dims, axes, row_max)
+}
+
+/// Running sums of one line: in blocks of 256, each from +0 in order; the result is the sum of the blocks before, added
+/// in order to a carry that starts at +0, plus the block's sum so far. The last result is the column rule's sum.
+pub fn running_sums(values: &[f32]) -> Vec<f32> {
+    let mut carry = 0.0;
+    let mut out = Vec::with_capacity(values.len());
+    for block in values.chunks(CHUNK) {
+        let mut sum = 0.0;
+        for &x in block {
+            sum += x;
+            out.push(canon(carry + sum));
+        }
+        carry += sum;
+    }
+    out
+}
+
+/// Running sums along an axis, from its end if `reverse`.
+pub(super) fn cumsum(x: &[f32], dims: &[u32], axis: usize, reverse: bool) -> Vec<f32> {
+    let [outer, n, inner] = around(dims, axis);
+    let mut out = vec![0.0; x.len()];
+    for line in 0..outer * inner {
+        let first = line / inner * n * inner + line % inner;
+        let mut places: Vec<usize> = (0..n).map(|i| first + i * inner).collect();
+        if reverse {
+            places.reverse();
+        }
+        let values: Vec<f32> = places.iter().map(|&at| x[at]).collect();
+        for (at, sum) in places.into_iter().zip(running_sums(&values)) {
+            out[at] = sum;
+        }
+    }
+    out
 }
 
 /// Index of the first maximum of each row of length `n`.

@@ -2,7 +2,7 @@
 
 use cairn_engine::backend::Tensor;
 use cairn_engine::grad::gradients;
-use cairn_engine::graph::{Attention, Binary, DType, Graph, NodeId, Op, RowOp, Shape, Unary};
+use cairn_engine::graph::{Attention, Binary, Conv2d, DType, Graph, NodeId, Op, RowOp, Shape, Unary};
 use cairn_engine::oracle::Point;
 use cairn_protocol::Seed;
 
@@ -129,6 +129,14 @@ fn ids(g: &mut Graph, shape: &[u32]) -> NodeId {
 fn number(g: &mut Graph, value: f32) -> NodeId {
     g.full(value.to_bits(), Shape::default()).unwrap()
 }
+
+/// A convolution of square stride, padding and dilation.
+pub(crate) fn conv(stride: u32, padding: u32, dilation: u32, groups: u32) -> Conv2d {
+    Conv2d { stride: [stride; 2], padding: [padding; 2], dilation: [dilation; 2], groups }
+}
+
+/// Another stride, padding and dilation along each axis.
+pub(crate) const LOPSIDED: Conv2d = Conv2d { stride: [2, 1], padding: [1, 2], dilation: [1, 2], groups: 1 };
 
 fn causal(scale: f32) -> Attention {
     Attention { causal: true, window: 0, scale: scale.to_bits(), soft_cap: 0 }
@@ -328,6 +336,71 @@ pub(crate) const CASES: &[Case] = &[
     case!("take gradient", [(&[2, 2], Any)], [0, 2, -1, 1], |g, x| {
         let ids = ids(g, &[2, 2]);
         g.take_grad(ids, x[0], 3).unwrap()
+    }),
+    case!("conv2d", [(&[2, 3, 5, 4], Any), (&[2, 3, 3, 2], Any)], [], |g, x| {
+        g.conv2d(x[0], x[1], conv(1, 0, 1, 1)).unwrap()
+    }),
+    case!("conv2d, padded", [(&[1, 2, 4, 4], Any), (&[3, 2, 3, 3], Any)], [], |g, x| {
+        g.conv2d(x[0], x[1], conv(1, 1, 1, 1)).unwrap()
+    }),
+    case!("conv2d, strided", [(&[2, 2, 6, 5], Any), (&[2, 2, 2, 2], Any)], [], |g, x| {
+        g.conv2d(x[0], x[1], conv(2, 1, 1, 1)).unwrap()
+    }),
+    case!("conv2d, dilated", [(&[1, 1, 7, 6], Any), (&[2, 1, 3, 2], Any)], [], |g, x| {
+        g.conv2d(x[0], x[1], conv(1, 2, 2, 1)).unwrap()
+    }),
+    case!("conv2d, grouped", [(&[2, 4, 3, 3], Any), (&[6, 2, 2, 2], Any)], [], |g, x| {
+        g.conv2d(x[0], x[1], conv(1, 1, 1, 2)).unwrap()
+    }),
+    case!("conv2d, lopsided", [(&[1, 2, 5, 6], Any), (&[2, 2, 3, 2], Any)], [], |g, x| {
+        g.conv2d(x[0], x[1], LOPSIDED).unwrap()
+    }),
+    case!("conv2d input gradient", [(&[4, 1, 2, 3], Any), (&[2, 4, 3, 3], Any)], [], |g, x| {
+        g.conv2d_input_grad(x[0], x[1], conv(2, 1, 1, 2), [5, 6]).unwrap()
+    }),
+    case!("conv2d weight gradient", [(&[2, 4, 5, 6], Any), (&[2, 4, 3, 3], Any)], [], |g, x| {
+        g.conv2d_weight_grad(x[0], x[1], conv(2, 1, 1, 2), [2, 3]).unwrap()
+    }),
+    case!("cumsum", [(&[2, 5], Any)], [], |g, x| g.cumsum(x[0], 1, false).unwrap()),
+    case!("cumsum of the first axis", [(&[4, 3, 2], Any)], [], |g, x| g.cumsum(x[0], 0, false).unwrap()),
+    case!("cumsum back", [(&[2, 4, 3], Any)], [], |g, x| g.cumsum(x[0], 1, true).unwrap()),
+    case!("gather", [(&[2, 4], Any)], [0, 3, 3, -1, 4, 2], |g, x| {
+        let ids = ids(g, &[2, 3]);
+        g.gather(x[0], ids, 1).unwrap()
+    }),
+    case!("gather from the start of the other axis", [(&[3, 4], Any)], [0, 2, 2, -1, 3, 1], |g, x| {
+        let ids = ids(g, &[2, 3]);
+        g.gather(x[0], ids, 0).unwrap()
+    }),
+    case!("scatter_add", [(&[2, 3], Any)], [1, 1, -1, 0, 5, 3], |g, x| {
+        let ids = ids(g, &[2, 3]);
+        g.scatter_add(ids, x[0], 1, 4).unwrap()
+    }),
+    case!("scatter_add along the first axis", [(&[3, 2], Any)], [1, 0, 1, 0, 7, 1], |g, x| {
+        let ids = ids(g, &[3, 2]);
+        g.scatter_add(ids, x[0], 0, 2).unwrap()
+    }),
+    case!("topk", [(&[2, 5], Any)], [], |g, x| {
+        let largest = g.topk(x[0], 3).unwrap();
+        g.gather(x[0], largest, 1).unwrap()
+    }),
+    case!("sort", [(&[3, 4], Any)], [], |g, x| {
+        let order = g.topk(x[0], 4).unwrap();
+        g.gather(x[0], order, 1).unwrap()
+    }),
+    case!("to_int", [(&[2, 3], Smooth), (&[5], Any)], [], |g, x| {
+        let whole = g.unary(Unary::ToInt, x[0]).unwrap();
+        let two = g.full_int(2, Shape::default()).unwrap();
+        let zero = g.full(0, Shape::default()).unwrap();
+        let negative = g.binary(Binary::Lt, x[0], zero).unwrap();
+        let ids = g.where_(negative, two, whole).unwrap();
+        let ids = g.reshape(ids, Shape(vec![6])).unwrap();
+        g.gather(x[1], ids, 0).unwrap()
+    }),
+    case!("gather of indices", [(&[3, 2], Any)], [2, 0, 1], |g, x| {
+        let (ids, order) = (ids(g, &[3]), g.arange(3).unwrap());
+        let chosen = g.gather(order, ids, 0).unwrap();
+        g.embedding(x[0], chosen).unwrap()
     }),
     case!("reshape", [(&[1, 6], Any)], [], |g, x| g.reshape(x[0], Shape(vec![6, 1])).unwrap()),
     case!("permute", [(&[2, 3, 4], Any)], [], |g, x| g.permute(x[0], &[2, 0, 1]).unwrap()),

@@ -45,6 +45,16 @@ fn allowed(graph: &Graph, id: NodeId, exact: &[f64], operands: &[f64]) -> Box<dy
             let bound = contraction(k, operands[0] * operands[1]);
             Box::new(move |_| bound)
         }
+        Op::Conv2d(_) | Op::Conv2dInputGrad(_) | Op::Conv2dWeightGrad(_) => {
+            // A kernel for each output; for each input channel; an output's pixels.
+            let k = match node.op {
+                Op::Conv2d(_) => elements(1) / f64::from(shape(1)[0]),
+                Op::Conv2dInputGrad(_) => elements(0) / f64::from(shape(0)[1]),
+                _ => elements(1) / f64::from(shape(1)[1]),
+            };
+            let bound = contraction(k, operands[0] * operands[1]);
+            Box::new(move |_| bound)
+        }
         Op::Attention(options) | Op::AttentionGrad(options, _) => {
             // The scores' error moves the probabilities by as much, relatively.
             let terms = f64::from(shape(0)[3] + shape(1)[2]);

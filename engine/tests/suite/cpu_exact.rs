@@ -403,7 +403,7 @@ fn moved_elements_keep_their_bits() {
 #[test]
 fn an_instruction_set_that_the_processor_lacks_is_an_error() {
     let graph = Graph::default();
-    for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512] {
+    for isa in [Isa::Scalar, Isa::Neon, Isa::Avx2, Isa::Avx512] {
         let options = Options { kind: Kind::Cpu, threads: 1, isa: Some(isa), fuse: true };
         match prepare(&options, &graph, &[]) {
             Ok(_) => assert!(available().contains(&isa)),

@@ -17,6 +17,15 @@ const NODES: usize = 40;
 /// Most elements of a node: enough for several blocks.
 const ELEMENTS: u64 = 4000;
 
+/// Random graphs of an ordinary run; the variable in [`graphs`] asks for more.
+const GRAPHS: u64 = 80;
+
+/// How many random graphs this run compares.
+fn graphs() -> u64 {
+    let asked = std::env::var("CAIRN_FUZZ_GRAPHS");
+    asked.map_or(GRAPHS, |text| text.parse().unwrap_or_else(|_| panic!("CAIRN_FUZZ_GRAPHS is no number: {text}")))
+}
+
 /// A whole number below `n`.
 fn below(numbers: &mut Numbers, n: usize) -> usize {
     (numbers.uniform() * n as f64) as usize
@@ -75,7 +84,7 @@ fn grow(g: &mut Graph, numbers: &mut Numbers, nodes: &[NodeId], ids: &[NodeId]) 
 
 #[test]
 fn random_graphs_have_the_bits_of_the_reference() {
-    for seed in 0..80 {
+    for seed in 0..graphs() {
         let name = format!("graph {seed}");
         let mut numbers = Numbers::new(&name);
         let mut g = Graph::default();

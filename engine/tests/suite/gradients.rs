@@ -72,7 +72,8 @@ fn the_cases_and_their_gradients_have_every_operation() {
         Unary Tanh, Unary Sigmoid, Unary Erf, Unary Sin, Unary Cos, Unary Relu, Unary Abs, Unary Sign, Unary Floor, \
         Unary Round, Unary ToFloat, Binary Add, Binary Sub, Binary Mul, Binary Div, Binary Max, Binary Min, Binary Lt, \
         Binary Le, Binary Eq, Row Softmax, Row SoftmaxGrad, Row LogSoftmax, Row LogSoftmaxGrad, Row RmsNorm, \
-        Row RmsNormGrad, Row LayerNorm, Row LayerNormGrad, Row CrossEntropy, Row CrossEntropyGrad";
+        Row RmsNormGrad, Row LayerNorm, Row LayerNormGrad, Row CrossEntropy, Row CrossEntropyGrad, Unary ToInt, Conv2d, \
+        Conv2dInputGrad, Conv2dWeightGrad, CumSum, Gather, ScatterAdd, TopK";
     let wanted: BTreeSet<_> = wanted.split(", ").map(|name| name.trim().to_owned()).collect();
     assert_eq!(had, wanted);
 }

@@ -82,7 +82,7 @@ pub struct BackendChoice {
     pub name: Text<NAME_BYTES_MAX>,
     /// Threads.
     pub threads: u16,
-    /// Instruction set (`scalar`, `avx2`, `avx512`); empty for the best that there is.
+    /// Instruction set (`scalar`, `neon`, `avx2`, `avx512`); empty for the best that there is.
     pub isa: Text<NAME_BYTES_MAX>,
     /// Whether to fuse elementwise operations.
     pub fuse: bool,

@@ -116,10 +116,13 @@ fn options(choice: &BackendChoice) -> Result<Options, String> {
     let isa = match choice.isa.as_str() {
         "" => None,
         "scalar" => Some(Isa::Scalar),
+        "neon" => Some(Isa::Neon),
         "avx2" => Some(Isa::Avx2),
         "avx512" => Some(Isa::Avx512),
         other => {
-            return Err(format!("there is no instruction set `{other}`; there are `scalar`, `avx2` and `avx512`"));
+            return Err(format!(
+                "there is no instruction set `{other}`; there are `scalar`, `neon`, `avx2` and `avx512`"
+            ));
         }
     };
     Ok(Options { kind, threads: usize::from(choice.threads.max(1)), isa, fuse: choice.fuse })

@@ -181,6 +181,71 @@ unsafe fn avx2<const ROWS: usize, const VECTORS: usize, const BY_ROWS: bool>(
     }
 }
 
+/// 6 x 16 in 24 of 32 registers.
+#[cfg(target_arch = "aarch64")]
+#[derive(Clone, Copy)]
+pub(super) struct Neon;
+
+#[cfg(target_arch = "aarch64")]
+impl Tile for Neon {
+    const ROWS: usize = 6;
+    const COLUMNS: usize = 16;
+    const LOAD: usize = 8;
+
+    #[inline(always)]
+    unsafe fn compute(
+        self,
+        rows: usize,
+        columns: usize,
+        by_rows: bool,
+        depth: usize,
+        a: *const f32,
+        b: *const f32,
+        sums: *mut f32,
+    ) {
+        // SAFETY: owed by the caller.
+        unsafe { by_constants!(neon, rows, columns > 8, by_rows, [1 2 3 4 5 6], (depth, a, b, sums)) }
+    }
+}
+
+/// `VECTORS` count pairs of registers: 8 columns.
+///
+/// # Safety
+/// As for [`Tile::compute`].
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+unsafe fn neon<const ROWS: usize, const VECTORS: usize, const BY_ROWS: bool>(
+    depth: usize,
+    a: *const f32,
+    b: *const f32,
+    sums: *mut f32,
+) {
+    use std::arch::aarch64::{vdupq_n_f32, vfmaq_n_f32, vld1q_f32, vst1q_f32};
+    const { assert!(ROWS <= Neon::ROWS && 8 * VECTORS <= Neon::COLUMNS) };
+    let mut total = [[[vdupq_n_f32(0.0); 2]; VECTORS]; ROWS];
+    for k in 0..depth {
+        // SAFETY: k < depth, within the strip and the panel.
+        unsafe {
+            let mut row = [[vdupq_n_f32(0.0); 2]; VECTORS];
+            for (v, row) in row.as_flattened_mut().iter_mut().enumerate() {
+                *row = vld1q_f32(b.add(k * Neon::COLUMNS + 4 * v));
+            }
+            for (i, total) in total.iter_mut().enumerate() {
+                let x = *a.add(offset::<BY_ROWS>(i, k, Neon::ROWS));
+                for (total, &row) in total.as_flattened_mut().iter_mut().zip(row.as_flattened()) {
+                    *total = vfmaq_n_f32(*total, row, x);
+                }
+            }
+        }
+    }
+    for (i, total) in total.iter().enumerate() {
+        for (v, &total) in total.as_flattened().iter().enumerate() {
+            // SAFETY: ROWS · COLUMNS elements fit the sums.
+            unsafe { vst1q_f32(sums.add(i * Neon::COLUMNS + 4 * v), total) };
+        }
+    }
+}
+
 /// 4 x 8 in plain Rust, a multiplication and an addition.
 #[derive(Clone, Copy)]
 pub(super) struct Portable;

@@ -11,7 +11,7 @@
 mod kernel;
 mod pack;
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::backend::Isa;
 use crate::number::canon;
 
@@ -88,6 +88,8 @@ impl Packed {
             Isa::Avx512 => level.run((pack, kernel::Avx512)),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => level.run((pack, kernel::Avx2)),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => level.run((pack, kernel::Neon)),
             _ => level.run((pack, kernel::Portable)),
         }
         Self { start: to, rows, columns, row: 0, column: 0 }
@@ -180,6 +182,8 @@ pub(super) fn tile(level: Level) -> (usize, usize) {
         Isa::Avx512 => (kernel::Avx512::ROWS, kernel::Avx512::COLUMNS),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => (kernel::Avx2::ROWS, kernel::Avx2::COLUMNS),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => (kernel::Neon::ROWS, kernel::Neon::COLUMNS),
         _ => (kernel::Portable::ROWS, kernel::Portable::COLUMNS),
     }
 }
@@ -197,6 +201,8 @@ impl Product {
             Isa::Avx512 => level.run(Blocks { product, scratch, tile: kernel::Avx512 }),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => level.run(Blocks { product, scratch, tile: kernel::Avx2 }),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => level.run(Blocks { product, scratch, tile: kernel::Neon }),
             _ => level.run(Blocks { product, scratch, tile: kernel::Portable }),
         }
     }

@@ -1,8 +1,11 @@
 //! From a unit to the work that computes it.
 
-use crate::graph::{NodeId, Op};
+use crate::graph::{Conv2d, NodeId, Op};
+use crate::reference::conv::Sizes;
 
 use super::super::attention::{Backward, Forward, Shape as Heads};
+use super::super::choose::{Choose, Kind as Chosen, TopK};
+use super::super::conv::{Conv, Kind as ConvKind};
 use super::super::index::{Indexed, Kind};
 use super::super::isa::Level;
 use super::super::matmul::MatMul;
@@ -11,6 +14,7 @@ use super::super::moves::{Axis, Move};
 use super::super::random::Draw;
 use super::super::reduce::Reduce;
 use super::super::rows::Rows;
+use super::super::scan::Scan;
 use super::super::step::{Sharing, Work};
 use super::analysis::is_elementwise;
 use super::chain;
@@ -89,8 +93,46 @@ pub(super) fn unit(layout: &Layout<'_, '_>, unit: &[NodeId], sharing: Sharing, l
             };
             (0..node.inputs.len()).map(part).collect()
         }
+        Op::Conv2d(options) => one(conv(layout, first, ConvKind::Forward, *options)),
+        Op::Conv2dInputGrad(options) => one(conv(layout, first, ConvKind::InputGrad, *options)),
+        Op::Conv2dWeightGrad(options) => one(conv(layout, first, ConvKind::WeightGrad, *options)),
+        Op::CumSum { axis, reverse } => {
+            one(Work::Scan(Scan { axes: around(&out, *axis), reverse: *reverse, from: input(0), to }))
+        }
+        Op::Gather(axis) => {
+            let (kind, n) = (Chosen::Gather, shape(0)[usize::from(*axis)]);
+            one(Work::Choose(Choose { kind, values: input(0), ids: input(1), axes: around(&out, *axis), n, to }))
+        }
+        Op::ScatterAdd { axis, len } => {
+            let (kind, axes, n) = (Chosen::ScatterAdd, around(&shape(0), *axis), *len as usize);
+            one(Work::Choose(Choose { kind, values: input(1), ids: input(0), axes, n, to }))
+        }
+        Op::TopK(k) => {
+            let n = shape(0).last().copied().unwrap_or(1);
+            let rows = analysis.len(node.inputs[0]) / n;
+            one(Work::TopK(TopK { rows, n, k: *k as usize, from: input(0), to }))
+        }
         _ => vec![],
     }
+}
+
+/// Lengths before, of, and after an axis.
+fn around(shape: &[usize], axis: u8) -> [usize; 3] {
+    let axis = usize::from(axis);
+    [shape[..axis].iter().product(), shape[axis], shape[axis + 1..].iter().product()]
+}
+
+fn conv(layout: &Layout<'_, '_>, id: NodeId, kind: ConvKind, options: Conv2d) -> Work {
+    let node = layout.analysis.node(id);
+    let shapes = [node.inputs[0], node.inputs[1], id].map(|id| &layout.analysis.node(id).shape.0[..]);
+    let [x, w, y] = match (kind, shapes) {
+        (ConvKind::Forward, [x, w, y]) | (ConvKind::InputGrad, [w, y, x]) | (ConvKind::WeightGrad, [x, y, w]) => {
+            [x, w, y]
+        }
+    };
+    let placed = |id| (layout.place(id), layout.analysis.len(id));
+    let (inputs, to) = ([placed(node.inputs[0]), placed(node.inputs[1])], placed(id));
+    Work::Conv(Conv { kind, sizes: Sizes::new(options, x, w, y), inputs, to })
 }
 
 /// Copies of wanted values that stand elsewhere.
