@@ -14,6 +14,7 @@ mod choose;
 mod conv;
 mod elementwise;
 mod gemm;
+mod heads;
 mod index;
 mod isa;
 mod lanes;
@@ -27,6 +28,7 @@ mod reduce;
 mod rows;
 mod scan;
 mod step;
+mod wide;
 
 use crate::backend::{BackendError, Executor, Feed, Options, Tensor};
 use crate::graph::{DType, Graph, NodeId};

@@ -191,7 +191,8 @@ impl Step {
             Work::Forward(work) => work.scratch(),
             Work::Backward(work) => work.scratch(),
             Work::TopK(work) => work.scratch(),
-            Work::Pack(_) | Work::Conv(_) | Work::Scan(_) | Work::Choose(_) => 0,
+            Work::Conv(work) => work.scratch(),
+            Work::Pack(_) | Work::Scan(_) | Work::Choose(_) => 0,
             Work::Reduce(_) | Work::Rows(_) | Work::Move(_) | Work::Indexed(_) | Work::Draw(_) => 0,
         }
     }
@@ -217,7 +218,7 @@ impl Step {
                 Work::Move(work) => work.run(context, range),
                 Work::Indexed(work) => work.run(context, range),
                 Work::Draw(work) => work.run(context, range),
-                Work::Conv(work) => work.run(context),
+                Work::Conv(work) => work.run(context, scratch, range),
                 Work::Scan(work) => work.run(context, range),
                 Work::Choose(work) => work.run(context, range),
                 Work::TopK(work) => work.run(context, scratch, range),

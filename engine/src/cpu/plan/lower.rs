@@ -97,9 +97,9 @@ pub(super) fn unit(layout: &Layout<'_, '_>, unit: &[NodeId], sharing: Sharing, l
             };
             (0..node.inputs.len()).map(part).collect()
         }
-        Op::Conv2d(options) => one(conv(layout, first, ConvKind::Forward, *options)),
-        Op::Conv2dInputGrad(options) => one(conv(layout, first, ConvKind::InputGrad, *options)),
-        Op::Conv2dWeightGrad(options) => one(conv(layout, first, ConvKind::WeightGrad, *options)),
+        Op::Conv2d(options) => one(conv(layout, first, (ConvKind::Forward, *options), sharing, level)),
+        Op::Conv2dInputGrad(options) => one(conv(layout, first, (ConvKind::InputGrad, *options), sharing, level)),
+        Op::Conv2dWeightGrad(options) => one(conv(layout, first, (ConvKind::WeightGrad, *options), sharing, level)),
         Op::CumSum { axis, reverse } => {
             one(Work::Scan(Scan { axes: around(&out, *axis), reverse: *reverse, from: input(0), to }))
         }
@@ -126,16 +126,22 @@ fn around(shape: &[usize], axis: u8) -> [usize; 3] {
     [shape[..axis].iter().product(), shape[axis], shape[axis + 1..].iter().product()]
 }
 
-fn conv(layout: &Layout<'_, '_>, id: NodeId, kind: ConvKind, options: Conv2d) -> Work {
+fn conv(
+    layout: &Layout<'_, '_>,
+    id: NodeId,
+    (kind, options): (ConvKind, Conv2d),
+    sharing: Sharing,
+    level: Level,
+) -> Work {
     let seen = [layout.operand(id, 0), layout.operand(id, 1), layout.result(id)];
-    let [x, w, y] = match (kind, seen.each_ref().map(|seen| &seen.shape.0[..])) {
-        (ConvKind::Forward, [x, w, y]) | (ConvKind::InputGrad, [w, y, x]) | (ConvKind::WeightGrad, [x, y, w]) => {
-            [x, w, y]
-        }
+    let [a, b, out] = seen.each_ref().map(|seen| &seen.shape.0[..]);
+    let sizes = match kind {
+        ConvKind::Forward => Sizes::new(options, a, b, out),
+        ConvKind::InputGrad => Sizes::new(options, out, a, b),
+        ConvKind::WeightGrad => Sizes::new(options, a, out, b),
     };
-    let sizes = Sizes::new(options, x, w, y);
-    let [a, b, to] = seen.each_ref().map(|seen| (seen.place, seen.len()));
-    Work::Conv(Conv { kind, sizes, inputs: [a, b], to })
+    let [a, b, out] = seen.map(|seen| seen.place);
+    Work::Conv(Conv::new(kind, &sizes, [a, b], out, sharing, level))
 }
 
 /// Copies of wanted values that stand elsewhere.
