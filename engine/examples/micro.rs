@@ -10,7 +10,7 @@ mod programs;
 
 use std::time::Instant;
 
-use cairn_engine::backend::{Executor, Feed, Kind, Options};
+use cairn_engine::backend::{Batch, Executor, Kind, Options};
 use cairn_engine::cpu::Cpu;
 use cairn_engine::graph::NodeId;
 use cairn_engine::random::init;
@@ -38,8 +38,8 @@ fn main() {
     let phase = &program.phases[0];
     let wanted: Vec<NodeId> = [&[phase.loss][..], &phase.params_out, &phase.states_out].concat();
     let seed = Seed([5; 32]);
-    let params: Vec<Vec<f32>> = program.params.iter().map(|param| init(param, &seed)).collect();
-    let states: Vec<Vec<f32>> = program.states.iter().map(|s| vec![0.0; s.shape.elements() as usize]).collect();
+    let mut params: Vec<Vec<f32>> = program.params.iter().map(|param| init(param, &seed)).collect();
+    let mut states: Vec<Vec<f32>> = program.states.iter().map(|s| vec![0.0; s.shape.elements() as usize]).collect();
     let [inputs, targets] = batch(sizes.vocab, phase.batch, phase.context);
     let tables: Vec<f32> = program.tables.iter().map(|table| table[0]).collect();
     let mut all: Vec<(u32, Cpu, Vec<f64>, Vec<f64>)> = rows
@@ -50,19 +50,11 @@ fn main() {
             (rows, Cpu::new(&phase.graph, &wanted, &options).unwrap(), vec![], vec![])
         })
         .collect();
-    let mut out: Vec<Vec<f32>> = wanted.iter().map(|_| vec![]).collect();
     for _ in 0..rounds {
         for (_, cpu, walls, times) in &mut all {
-            let feed = Feed {
-                inputs: [&inputs, &targets],
-                params: &params,
-                states: &states,
-                tables: &tables,
-                seed: &seed,
-                step: 0,
-            };
+            let batch = Batch { inputs: [&inputs, &targets], tables: &tables, seed: &seed, step: 0 };
             let (start, before) = (Instant::now(), cpu_seconds());
-            cpu.run(&feed, &mut out).unwrap();
+            cpu.step(&batch, &mut params, &mut states).unwrap();
             times.push(cpu_seconds() - before);
             walls.push(start.elapsed().as_secs_f64());
         }
@@ -71,6 +63,8 @@ fn main() {
         times.sort_by(f64::total_cmp);
         (times[times.len() / 2] * 1e3, times[0] * 1e3)
     };
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().filter(|line| line.starts_with("VmHWM")).for_each(|line| println!("{line}"));
     for (rows, cpu, walls, times) in &mut all {
         let ((wall, wall_best), (time, time_best)) = (median(walls), median(times));
         let bytes = cpu.bytes() as f64 / 1e6;

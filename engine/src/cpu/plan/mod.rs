@@ -10,6 +10,7 @@ mod analysis;
 mod chain;
 mod layout;
 mod lower;
+mod replace;
 mod slices;
 mod units;
 
@@ -44,6 +45,8 @@ pub(super) struct Plan {
     pub(super) scratch: usize,
     /// What a feed must hold.
     pub(super) feed: Expected,
+    /// For a training step: which outputs may be written over what they replace. Empty for another graph.
+    pub(super) in_place: Vec<bool>,
 }
 
 /// What a feed must hold: nothing, or something of this length.
@@ -93,7 +96,8 @@ impl Plan {
         steps[Stage::After as usize].extend(lower::copies(&layout).map(step));
         let scratch = once.iter().chain(steps.iter().flatten()).map(Step::scratch).max().unwrap_or(0);
         let (arena, slices) = (layout.arena, slices.count);
-        Ok(Self { once, steps, slices, constants, arena, scratch, feed: expected(graph, wanted) })
+        let (feed, in_place) = (expected(graph, wanted), layout.in_place.clone());
+        Ok(Self { once, steps, slices, constants, arena, scratch, feed, in_place })
     }
 }
 
