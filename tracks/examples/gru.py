@@ -3,8 +3,8 @@ from cairn import adamw, clip_by_global_norm, embedding, group, param, sigmoid, 
 import math
 
 EMBED = 16           # 4..32 step 4
-HIDDEN = 32          # 8..96 step 8
-BATCH = 32           # 8..256 log step 8
+HIDDEN = 24          # 8..96 step 8
+BATCH = 16           # 8..256 log step 8
 LR = 2e-2            # 1e-3..1e-1 log
 WARMUP = 0.1         # 0..0.3
 

@@ -5,8 +5,8 @@ import math
 
 DEPTH = 2            # 1..6
 WIDTH = 64           # 32..192 step 16
-BATCH = 16           # 4..64 log step 4
-CONTEXT = 64         # 16..128 log step 16
+BATCH = 32           # 4..64 log step 4
+CONTEXT = 32         # 16..128 log step 16
 LR = 1e-2            # 1e-3..3e-2 log
 WARMUP = 0.1         # 0..0.3
 STD = 0.08           # 0.01..0.2 log

@@ -4,7 +4,7 @@ import math
 
 LETTERS = 4          # 1..8
 EMBED = 16           # 4..32 step 4
-HIDDEN = 96          # 16..256 step 16
+HIDDEN = 64          # 16..256 step 16
 BATCH = 64           # 16..256 log step 16
 LR = 3e-2            # 1e-3..1e-1 log
 
