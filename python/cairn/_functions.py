@@ -782,6 +782,7 @@ METHODS: Dict[str, Callable[..., Any]] = {
     "max": max,
     "mean": mean,
     "min": min,
+    "neg": neg,
     "numel": numel,
     "permute": permute,
     "pow": pow,

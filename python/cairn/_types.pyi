@@ -102,6 +102,8 @@ class Tensor:
         """Mean over axes."""
     def min(self, dim: Dims = None, keepdim: bool = False, *, axis: Dims = ..., keepdims: bool = ...) -> Tensor:
         """Minimum over axes; ties give their gradient to the first."""
+    def neg(self) -> Tensor:
+        """-x."""
     def numel(self) -> int:
         """Number of elements."""
     @overload

@@ -13,6 +13,7 @@ mod operations;
 mod optimisers;
 mod refused;
 mod roots;
+mod shim;
 mod source;
 mod tracks;
 mod trains;
