@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let traced = trace(&source, &context, &Limits::default()).map_err(|why| why.render(&source, "train.py"))?;
     println!("{{\"phases\": {:?}}}", traced.program.steps);
-    let options = Options { kind: Kind::Cpu, threads: 1, isa: None, fuse: true };
+    let options = Options { kind: Kind::Cpu, threads: 1, isa: None, fuse: true, micro_batch: None };
     let seed = Seed::numbered(seed.parse()?);
     let until = match until.first() {
         Some(until) => until.parse()?,

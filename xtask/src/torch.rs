@@ -16,8 +16,8 @@ const STEPS: usize = 24;
 const ALLOWED_NATS: [f64; 2] = [1e-3, 1e-2];
 /// Seed of all runs.
 const SEED: &str = "1";
-/// Programs that are meant for the track `names`, and are no baselines.
-const MORE: [&str; 1] = ["program/tests/suite/everything.py"];
+/// Where programs are that are no baselines; each says in its first comment what it is for: "Track NAME.".
+const FOLDERS: [&str; 2] = ["tracks/examples", "python/tests"];
 
 /// Runs the command with its options: `--python PATH` for an environment that is there already.
 pub(crate) fn run(options: &[&str]) -> anyhow::Result<()> {
@@ -27,10 +27,13 @@ pub(crate) fn run(options: &[&str]) -> anyhow::Result<()> {
         _ => bail!("usage: cargo xtask torch [--python PATH]"),
     };
     let tracks = tracks()?;
-    let names = tracks.iter().find(|track| track.folder.ends_with("names")).context("no track `names`")?;
     let mut programs: Vec<(&Track, PathBuf)> =
         tracks.iter().map(|track| (track, track.folder.join("train.py"))).collect();
-    programs.extend(MORE.iter().map(|file| (names, PathBuf::from(file))));
+    for program in more()? {
+        let name = track_of(&program)?;
+        let track = tracks.iter().find(|track| track.folder.ends_with(&name));
+        programs.push((track.with_context(|| format!("{}: no track `{name}`", program.display()))?, program));
+    }
     check_types(&python, programs.iter().map(|(_, program)| program.as_path()))?;
     for (track, program) in &programs {
         compare(&python, track, program)?;
@@ -78,6 +81,28 @@ impl Track {
         let data = folder.join(plain(value("data")?));
         Ok(Self { converter: plain(value("converter")?), budget: value("budget")?.replace('_', ""), data, folder })
     }
+}
+
+/// The programs that are no baselines.
+fn more() -> anyhow::Result<Vec<PathBuf>> {
+    let mut programs = Vec::new();
+    for folder in FOLDERS {
+        for entry in std::fs::read_dir(folder).with_context(|| folder.to_owned())? {
+            programs.push(entry?.path());
+        }
+    }
+    programs.retain(|file| file.extension().is_some_and(|extension| extension == "py"));
+    programs.sort();
+    Ok(programs)
+}
+
+/// The track that a program's first comment names.
+fn track_of(program: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(program)?;
+    let comment: Vec<&str> = text.lines().map_while(|line| line.strip_prefix('#')).map(str::trim).collect();
+    let comment = comment.join(" ");
+    let name = comment.split_once("Track ").and_then(|(_, rest)| Some(rest.split_once('.')?.0.to_owned()));
+    name.with_context(|| format!("{}: its first comment names no track", program.display()))
 }
 
 fn check_types<'a>(python: &Path, programs: impl Iterator<Item = &'a Path>) -> anyhow::Result<()> {
