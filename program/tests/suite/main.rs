@@ -15,6 +15,7 @@ mod operations;
 mod optimisers;
 mod refused;
 mod roots;
+mod shim;
 mod source;
 mod tracks;
 mod trains;
