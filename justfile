@@ -25,6 +25,10 @@ demo:
 deny:
     cargo deny check bans licenses sources
 
+# Write the operations of the manual again after a change of their rows.
+manual:
+    cargo xtask manual
+
 # What CI runs.
 ci:
     bash .ci/run

@@ -49,6 +49,30 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind.
+    pub const ALL: [Kind; 20] = [
+        Kind::Syntax,
+        Kind::Unsupported,
+        Kind::Name,
+        Kind::Attribute,
+        Kind::Type,
+        Kind::Value,
+        Kind::Index,
+        Kind::Key,
+        Kind::Overflow,
+        Kind::ZeroDivision,
+        Kind::Assertion,
+        Kind::Shape,
+        Kind::Program,
+        Kind::Unavailable,
+        Kind::Limit,
+        Kind::Recursion,
+        Kind::Fuel,
+        Kind::Memory,
+        Kind::Budget,
+        Kind::Internal,
+    ];
+
     /// The name that JSON and the terminal show.
     pub fn name(self) -> &'static str {
         match self {

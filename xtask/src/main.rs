@@ -12,13 +12,16 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   exact     compare every backend with the reference, bit for bit, on 10,000 random graphs and whole trainings, in release
             [--graphs N] another number of random graphs
             [--arm] for 64-bit ARM, under qemu (installs a cross compiler and qemu); 200 graphs unless told
-  vectors   write the golden vectors of records and arithmetic again, after a deliberate change";
+  vectors   write the golden vectors of records and arithmetic again, after a deliberate change
+  manual    write the operations of docs/guide/train-py.md again, after a change of their rows";
 
 /// What a test runs besides cargo: the program, and the Debian packages that bring it.
 const NEEDED: [(&str, &str); 1] = [("python3", "python3-minimal")];
 
 /// Told to the tests that own golden vectors: write them instead of comparing.
 const WRITE_VECTORS: &str = "CAIRN_WRITE_VECTORS";
+/// Told to the test that owns the manual's operations.
+const WRITE_MANUAL: &str = "CAIRN_WRITE_MANUAL";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -41,6 +44,10 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["vectors"] => {
             let test = ["test", "--locked", "-p", "cairn-protocol", "-p", "cairn-engine", "vectors"];
             cargo(&test, &[(WRITE_VECTORS, "1")])
+        }
+        ["manual"] => {
+            let test = ["test", "--locked", "-p", "cairn-program", "--test", "suite", "the_manual_has_the_operations"];
+            cargo(&test, &[(WRITE_MANUAL, "1")])
         }
         ["--help" | "-h"] => {
             println!("{USAGE}");

@@ -36,8 +36,8 @@ impl Here<'_> {
             Unary::Floor => x.floor()?,
             Unary::RoundBf16 => x.to_dtype(Type::BF16)?.to_dtype(Type::F32)?,
             Unary::ToFloat => x.to_dtype(Type::F32)?,
-            // Candle's takes ties away from 0.
-            Unary::Round => return Ok(None),
+            // Candle's rounding takes ties away from 0.
+            Unary::Round | Unary::ToInt => return Ok(None),
         }))
     }
 

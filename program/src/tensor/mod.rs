@@ -146,6 +146,7 @@ pub(crate) const METHODS: &[Entry] = &[
     entry("max", reduce::max),
     entry("mean", reduce::mean),
     entry("min", reduce::min),
+    entry("neg", |m, a| elementwise::unary(m, a, "neg", Unary::Neg)),
     entry("numel", shape::numel),
     entry("permute", shape::permute),
     entry("pow", elementwise::pow),

@@ -104,7 +104,7 @@ fn on_own_stack<T: Send>(
 }
 
 /// Parses and lowers a source and hands it to `work` in a machine; faults become diagnostics.
-fn evaluated<T>(
+pub(crate) fn evaluated<T>(
     source: &str,
     limits: &Limits,
     work: impl FnOnce(&mut Machine<'_>) -> Outcome<T>,

@@ -7,6 +7,7 @@ mod cpython;
 mod differential;
 mod identity;
 mod language;
+mod manual;
 mod mutants;
 mod operations;
 mod optimisers;

@@ -1,0 +1,183 @@
+//! Rows of the manual: what moves elements or only renames them.
+
+use super::{Operation, Place, Section};
+
+const MOVED: &str = "16 an element of the result";
+const FREE: &str = "0";
+const RENAMED: &str = "the same elements in another shape";
+
+const fn shape(
+    [names, methods]: [&'static [&'static str]; 2],
+    signature: &'static str,
+    about: &'static str,
+    [shapes, gradient, price]: [&'static str; 3],
+    [example, refused]: [&'static str; 2],
+) -> Operation {
+    Operation {
+        section: Section::Shapes,
+        place: Place::Model,
+        names,
+        methods,
+        signature,
+        about,
+        shapes,
+        gradient,
+        price,
+        example,
+        refused,
+    }
+}
+
+pub(super) const ROWS: &[Operation] = &[
+    shape(
+        [&["reshape"], &["reshape", "view"]],
+        "reshape(x: Tensor, /, *shape: int | Shape) -> Tensor",
+        "The same elements in row-major order in a new shape; one length may be −1 and follows from the others.",
+        [RENAMED, "dy in the old shape", FREE],
+        ["h.reshape(32, 64, 4, -1)", "h.reshape(32, 65, -1)"],
+    ),
+    shape(
+        [&["flatten"], &["flatten"]],
+        "flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor",
+        "Axes `start_dim` to `end_dim` as one.",
+        ["[a, b, c] → [a·b·c]", "dy in the old shape", FREE],
+        ["h.flatten(1)", "h.flatten(2, 1)"],
+    ),
+    shape(
+        [&["squeeze"], &["squeeze"]],
+        "squeeze(x: Tensor, dim: int | None = None) -> Tensor",
+        "Without axes of length 1: all of them, or one.",
+        ["[a, 1, b] → [a, b]", "dy in the old shape", FREE],
+        ["h[:, :1].squeeze(1)", "h.squeeze(3)"],
+    ),
+    shape(
+        [&["unsqueeze", "expand_dims"], &["unsqueeze"]],
+        "unsqueeze(x: Tensor, dim: int) -> Tensor",
+        "With a new axis of length 1 in front of axis `dim`; −1 is the end. `x[:, None]` does the same.",
+        ["[a, b] → [a, 1, b]", "dy in the old shape", FREE],
+        ["h.unsqueeze(1)", "h.unsqueeze(5)"],
+    ),
+    shape(
+        [&["transpose"], &["transpose"]],
+        "transpose(x: Tensor, dim0: int, dim1: int) -> Tensor",
+        "Two axes swapped, as in PyTorch. A swap of the last two in front of a matrix product moves nothing. `x.T` of a matrix, `x.mT` of the last two axes.",
+        ["[a, b, c] → [a, c, b] for (1, 2)", "dy swapped back", MOVED],
+        ["h.transpose(1, 2)", "h.transpose(1, 3)"],
+    ),
+    shape(
+        [&["permute"], &["permute"]],
+        "permute(x: Tensor, /, *dims: int | Shape) -> Tensor",
+        "All axes in a new order: axis i of the result is axis `dims[i]` of x.",
+        ["[a, b, c] → [c, a, b] for (2, 0, 1)", "dy in the inverse order", MOVED],
+        ["h.permute(2, 0, 1)", "h.permute(2, 0, 0)"],
+    ),
+    shape(
+        [&["broadcast_to"], &[]],
+        "broadcast_to(x: Operand, shape: Shape) -> Tensor",
+        "x repeated along axes of length 1 and new leading axes.",
+        ["x → shape", "dy summed over the repeated axes", MOVED],
+        ["broadcast_to(v, (32, 64, 64))", "broadcast_to(v, (64, 32))"],
+    ),
+    shape(
+        [&[], &["expand"]],
+        "expand(x: Tensor, /, *size: int | Shape) -> Tensor",
+        "As `broadcast_to`; −1 keeps a length.",
+        ["x → size", "dy summed over the repeated axes", MOVED],
+        ["v.expand(64, -1)", "v.expand(64, 32)"],
+    ),
+    shape(
+        [&["concat", "cat", "concatenate"], &[]],
+        "concat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor",
+        "Tensors joined along an axis; their other axes are equal.",
+        ["[a, c], [b, c] → [a + b, c]", "each its part of dy", MOVED],
+        ["concat([h, h], dim=-1)", "concat([h, h[:, 1:]], dim=-1)"],
+    ),
+    shape(
+        [&["stack"], &[]],
+        "stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor",
+        "Tensors of one shape joined along a new axis.",
+        ["n of [a, b] → [n, a, b]", "each its part of dy", MOVED],
+        ["stack([h, h], dim=1)", "stack([h, h[1:]])"],
+    ),
+    shape(
+        [&["split"], &["split"]],
+        "split(x: Tensor, sizes: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]",
+        "Parts of one size (the last may be shorter), or of the sizes in a list.",
+        ["[n, c] → [size, c], …", "dy with zeros around it", "16 an element of each part"],
+        ["split(h, [16, 48], dim=-1)", "split(h, [16, 49], dim=-1)"],
+    ),
+    shape(
+        [&["chunk"], &["chunk"]],
+        "chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]",
+        "So many parts of equal length.",
+        ["[n, c] → [n/chunks, c], …", "dy with zeros around it", "16 an element of each part"],
+        ["chunk(h, 4, dim=-1)", "chunk(h, 3, dim=-1)"],
+    ),
+    shape(
+        [&["pad"], &[]],
+        "pad(x: Tensor, before: int, after: int, dim: int = -1) -> Tensor",
+        "Zeros around one axis.",
+        ["[n] → [before + n + after]", "the inner part of dy", MOVED],
+        ["pad(h, 1, 0, dim=1)", "pad(h, -1, 0, dim=1)"],
+    ),
+    shape(
+        [&[], &["size"]],
+        "size(x: Tensor, dim: int = ...) -> int | tuple[int, ...]",
+        "The shape, or the length of one axis; `x.shape` and `len(x)` as well.",
+        ["numbers, not tensors", "none", FREE],
+        ["h.size(1)", "h.size(3)"],
+    ),
+    shape(
+        [&[], &["numel"]],
+        "numel(x: Tensor) -> int",
+        "The number of elements.",
+        ["a number, not a tensor", "none", FREE],
+        ["h.numel()", "h.numel(1)"],
+    ),
+    shape(
+        [&[], &["dim"]],
+        "dim(x: Tensor) -> int",
+        "The number of axes, as `x.ndim`.",
+        ["a number, not a tensor", "none", FREE],
+        ["h.dim()", "h.dim(1)"],
+    ),
+    Operation {
+        section: Section::Indices,
+        place: Place::Model,
+        names: &["embedding"],
+        methods: &[],
+        signature: "embedding(ids: Tensor, table: Tensor) -> Tensor",
+        about: "Rows of a table, as `table[ids]`; zeros where an id is outside of the table. Ids and table in either order.",
+        shapes: "ids [..], table [V, C] → [.., C]",
+        gradient: "to the table: dy added to the rows that were taken",
+        price: "16 an element of the result; backward 16 an element of dy and of the table",
+        example: "embedding(x, param(\"e\", (256, 64)))",
+        refused: "embedding(x, param(\"e\", (256, 64, 1)))",
+    },
+    Operation {
+        section: Section::Indices,
+        place: Place::Model,
+        names: &["take"],
+        methods: &[],
+        signature: "take(x: Tensor, ids: Tensor) -> Tensor",
+        about: "One element of each row; 0 where an id is outside of the row.",
+        shapes: "x [.., n], ids [..] → [..]",
+        gradient: "dy to the elements that were taken",
+        price: "16 an element of the result; backward 16 an element of x",
+        example: "take(h, x)",
+        refused: "take(h, x[1:])",
+    },
+    Operation {
+        section: Section::Indices,
+        place: Place::Model,
+        names: &["one_hot"],
+        methods: &[],
+        signature: "one_hot(ids: Tensor, num_classes: int) -> Tensor",
+        about: "1 at each id, else 0, along a new last axis.",
+        shapes: "ids [..] → [.., num_classes]",
+        gradient: "none",
+        price: "16 an element of the result",
+        example: "one_hot(x, 256)",
+        refused: "one_hot(x, 0)",
+    },
+];
