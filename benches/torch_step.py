@@ -1,12 +1,12 @@
-"""Training steps in PyTorch, as a peer of `cairn bench`: the same model, batch, start and optimiser.
+"""Training steps in PyTorch, as a peer of `cairn bench --against torch`: the same model, batch, start and optimiser.
 
-    python torch_step.py MODEL.json DATA.bin [--compile] [--threads N] [--optimiser fused|foreach|single]
+    python torch_step.py [--compile] [--threads N] [--optimiser fused|foreach|single]
 
-It speaks lines of JSON: first `{"ready": ...}`; then for each line `{"steps": N}` on the standard input it trains N
-steps and answers `{"seconds", "cpu_seconds", "loss"}`; at the end of the input it ends.
-
-MODEL.json gives the sizes. DATA.bin holds, little-endian: the batch (inputs, then targets), then each parameter in the
-order in which the model lists them; matrices as [in, out].
+The standard input begins with one line of JSON, the model's sizes and `bytes`, the length of the data that follow it:
+the batch (inputs, then targets), then each parameter in the order in which the model lists them, matrices as [in, out];
+numbers of four bytes, little-endian. Then for each line `{"steps": N}` it trains N steps and answers with a line
+`{"seconds", "cpu_seconds", "loss", "peak_rss_bytes"}`. Its first line is `{"ready": ..., "idle_rss_bytes": ...}`: the
+memory of PyTorch before there is a model.
 
 The model is written as a PyTorch user would write it for speed: one matrix for queries, keys and values, fused
 attention, cross-entropy on flat logits, fused AdamW, gradients set to None.
@@ -14,6 +14,7 @@ attention, cross-entropy on flat logits, fused AdamW, gradients set to None.
 
 import argparse
 import json
+import math
 import resource
 import struct
 import sys
@@ -44,72 +45,79 @@ class Block(nn.Module):
     def __init__(self, model):
         super().__init__()
         width = model["width"]
-        self.heads, self.nano = model["heads"], model["style"] == "nano"
+        self.heads, self.layer = model["heads"], model["norm"] == "layer"
+        self.activation = {"relu": F.relu, "relu_squared": lambda x: F.relu(x).square(), "gelu": F.gelu}[model["activation"]]
         self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.o = nn.Linear(width, width, bias=self.nano)
-        self.up = nn.Linear(width, 4 * width, bias=self.nano)
-        self.down = nn.Linear(4 * width, width, bias=self.nano)
-        if self.nano:
+        self.o = nn.Linear(width, width, bias=self.layer)
+        self.up = nn.Linear(width, 4 * width, bias=self.layer)
+        self.down = nn.Linear(4 * width, width, bias=self.layer)
+        if self.layer:
             self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
 
     def forward(self, x, rope):
         batch, context, width = x.shape
-        normed = self.norm1(x) if self.nano else F.rms_norm(x, (width,), eps=1e-6)
+        normed = self.norm1(x) if self.layer else F.rms_norm(x, (width,), eps=1e-6)
         qkv = self.qkv(normed).view(batch, context, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        if not self.nano:
+        if rope is not None:
             q, k = rope(q), rope(k)
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.o(y.transpose(1, 2).reshape(batch, context, width))
-        normed = self.norm2(x) if self.nano else F.rms_norm(x, (width,), eps=1e-6)
-        up = self.up(normed)
-        return x + self.down(F.gelu(up) if self.nano else F.relu(up).square())
+        normed = self.norm2(x) if self.layer else F.rms_norm(x, (width,), eps=1e-6)
+        return x + self.down(self.activation(self.up(normed)))
 
 
 class Gpt(nn.Module):
-    """`rms`: rotary positions, RMS norm without gain, squared ReLU. `nano`: learned positions, layer norm, GELU, biases.
-
-    The embedding is the output matrix too.
-    """
+    """A transformer; `norm`, `positions`, `activation` and `tied` say of which kind."""
 
     def __init__(self, model):
         super().__init__()
-        self.nano = model["style"] == "nano"
-        self.wte = nn.Embedding(model["vocab"], model["width"])
+        width = model["width"]
+        self.layer, self.tied = model["norm"] == "layer", model["tied"]
+        self.wte = nn.Embedding(model["vocab"], width)
         self.blocks = nn.ModuleList(Block(model) for _ in range(model["depth"]))
-        if self.nano:
-            self.wpe = nn.Parameter(torch.zeros(model["context"], model["width"]))
-            self.norm = nn.LayerNorm(model["width"])
-        self.rope = None if self.nano else Rope(model["width"] // model["heads"], model["context"])
+        rotary = model["positions"] == "rotary"
+        self.rope = Rope(width // model["heads"], model["context"]) if rotary else None
+        self.wpe = None if rotary else nn.Parameter(torch.zeros(model["context"], width))
+        self.norm = nn.LayerNorm(width) if self.layer else None
+        self.head = None if self.tied else nn.Linear(width, model["vocab"], bias=False)
 
     def forward(self, tokens, targets):
         width = (self.wte.weight.shape[1],)
         x = self.wte(tokens)
-        x = x + self.wpe if self.nano else F.rms_norm(x, width, eps=1e-6)
+        if self.wpe is not None:
+            x = x + self.wpe
+        if not self.layer:
+            x = F.rms_norm(x, width, eps=1e-6)
         for block in self.blocks:
             x = block(x, self.rope)
-        x = self.norm(x) if self.nano else F.rms_norm(x, width, eps=1e-6)
-        logits = F.linear(x, self.wte.weight)
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
+        if self.layer:
+            x = self.norm(x)
+        elif self.tied:
+            x = F.rms_norm(x, width, eps=1e-6)
+        logits = F.linear(x, self.wte.weight if self.tied else self.head.weight)
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
     def load(self, take):
         """Parameters in the order of the program."""
         with torch.no_grad():
             self.wte.weight.copy_(take(*self.wte.weight.shape))
-            if self.nano:
+            if self.wpe is not None:
                 self.wpe.copy_(take(*self.wpe.shape))
             for block in self.blocks:
                 width = block.o.in_features
-                if self.nano:
+                if self.layer:
                     load_norm(block.norm1, take)
                 block.qkv.weight.copy_(torch.cat([take(width, width).T for _ in range(3)]))
                 load_linear(block.o, take)
-                if self.nano:
+                if self.layer:
                     load_norm(block.norm2, take)
                 load_linear(block.up, take)
                 load_linear(block.down, take)
-            if self.nano:
+            if self.layer:
                 load_norm(self.norm, take)
+            if not self.tied:
+                load_linear(self.head, take)
 
 
 class Mlp(nn.Module):
@@ -144,16 +152,13 @@ def load_norm(layer, take):
 
 
 class Data:
-    """What DATA.bin holds, taken in order."""
+    """Numbers, taken in order."""
 
-    def __init__(self, path):
-        with open(path, "rb") as file:
-            self.bytes, self.at = file.read(), 0
+    def __init__(self, values):
+        self.bytes, self.at = values, 0
 
     def take(self, kind, shape):
-        count = 1
-        for n in shape:
-            count *= n
+        count = math.prod(shape)
         values = struct.unpack_from(f"<{count}{kind}", self.bytes, self.at)
         self.at += 4 * count
         return torch.tensor(values, dtype=torch.float32 if kind == "f" else torch.int64).view(shape)
@@ -165,18 +170,25 @@ class Data:
         return self.take("f", (model["batch"], model["features"])), self.take("i", (model["batch"],))
 
 
+def idle_rss_bytes():
+    """Memory in use now; None where the system does not say."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        return None
+
+
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("model")
-    parser.add_argument("data")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--optimiser", choices=["fused", "foreach", "single"], default="fused")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    with open(options.model) as file:
-        model = json.load(file)
-    data = Data(options.data)
+    idle = idle_rss_bytes()
+    model = json.loads(sys.stdin.buffer.readline())
+    data = Data(sys.stdin.buffer.read(model["bytes"]))
     inputs, targets = data.batch(model)
     net = (Gpt if model["kind"] == "gpt" else Mlp)(model)
     net.load(lambda *shape: data.take("f", shape))
@@ -195,8 +207,8 @@ def main():
     def tell(value):
         print(json.dumps(value), flush=True)
 
-    tell({"ready": f"PyTorch {torch.__version__}"})
-    for line in sys.stdin:
+    tell({"ready": f"PyTorch {torch.__version__}", "idle_rss_bytes": idle})
+    for line in sys.stdin.buffer:
         steps = json.loads(line)["steps"]
         cpu, start = time.process_time(), time.perf_counter()
         for _ in range(steps):

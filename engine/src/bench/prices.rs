@@ -10,7 +10,7 @@ use super::{Spread, seconds_of};
 use crate::backend::{BackendError, Executor, Feed, Kind, Options, Tensor};
 use crate::cpu::Cpu;
 use crate::graph::{
-    Attention, AttentionInput, Binary, DType, Graph, GraphError, NodeId, Random, RowOp, Shape, Unary,
+    Attention, AttentionInput, Binary, Conv2d, DType, Graph, GraphError, NodeId, Random, RowOp, Shape, Unary,
 };
 use crate::price;
 
@@ -82,10 +82,12 @@ impl Operands {
 pub fn cases() -> Result<Vec<Case>, GraphError> {
     let mut all = Cases::default();
     products(&mut all)?;
+    convolutions(&mut all)?;
     elementwise(&mut all)?;
     reductions(&mut all)?;
     rows(&mut all)?;
     movement(&mut all)?;
+    indexing(&mut all)?;
     Ok(all.0)
 }
 
@@ -106,11 +108,7 @@ impl Cases {
         Ok(())
     }
 
-    fn one(
-        &mut self,
-        name: impl Into<String>,
-        build: impl FnOnce(&mut Operands) -> Built,
-    ) -> Result<(), GraphError> {
+    fn one(&mut self, name: impl Into<String>, build: impl FnOnce(&mut Operands) -> Built) -> Result<(), GraphError> {
         self.several(name, |o| Ok(vec![build(o)?]))
     }
 }
@@ -146,14 +144,31 @@ fn products(all: &mut Cases) -> Result<(), GraphError> {
     })
 }
 
+/// 3 x 3 on 16 images of 32 channels, 32 x 32.
+fn convolutions(all: &mut Cases) -> Result<(), GraphError> {
+    let options = Conv2d { stride: [1, 1], padding: [1, 1], dilation: [1, 1], groups: 1 };
+    let (images, kernel) = ([16, 32, 32, 32], [32, 32, 3, 3]);
+    all.one("conv2d 3x3", |o| {
+        let (x, w) = (o.tensor(&images)?, o.tensor(&kernel)?);
+        o.graph.conv2d(x, w, options)
+    })?;
+    all.one("conv2d input gradient", |o| {
+        let (w, dy) = (o.tensor(&kernel)?, o.tensor(&images)?);
+        o.graph.conv2d_input_grad(w, dy, options, [32, 32])
+    })?;
+    all.one("conv2d weight gradient", |o| {
+        let (x, dy) = (o.tensor(&images)?, o.tensor(&images)?);
+        o.graph.conv2d_weight_grad(x, dy, options, [3, 3])
+    })
+}
+
 fn elementwise(all: &mut Cases) -> Result<(), GraphError> {
     use Binary::{Add, Div, Eq, Le, Lt, Max, Min, Mul, Sub};
     use Unary::{
         Abs, Cos, Erf, Exp, Floor, Log, Neg, Recip, Relu, Round, RoundBf16, Rsqrt, Sigmoid, Sign, Sin, Sqrt, Tanh,
     };
-    let unary = [
-        Neg, Exp, Log, Sqrt, Rsqrt, Recip, Tanh, Sigmoid, Erf, Sin, Cos, Relu, Abs, Sign, Floor, Round, RoundBf16,
-    ];
+    let unary =
+        [Neg, Exp, Log, Sqrt, Rsqrt, Recip, Tanh, Sigmoid, Erf, Sin, Cos, Relu, Abs, Sign, Floor, Round, RoundBf16];
     for op in unary {
         all.one(lower(op), |o| {
             let x = o.usual()?;
@@ -163,6 +178,11 @@ fn elementwise(all: &mut Cases) -> Result<(), GraphError> {
     all.one("to_float", |o| {
         let x = o.ids(&[ROWS, COLUMNS], 1000)?;
         o.graph.unary(Unary::ToFloat, x)
+    })?;
+    all.one("to_int", |o| {
+        let x = o.usual()?;
+        let whole = o.graph.unary(Unary::ToInt, x)?;
+        o.graph.unary(Unary::ToFloat, whole)
     })?;
     for op in [Add, Sub, Mul, Div, Max, Min, Lt, Le, Eq] {
         all.one(lower(op), |o| {
@@ -194,6 +214,12 @@ fn reductions(all: &mut Cases) -> Result<(), GraphError> {
         all.one(format!("max, {name}"), |o| {
             let x = o.usual()?;
             o.graph.max(x, axes)
+        })?;
+    }
+    for (name, axis) in [("cumsum, last axis", 1), ("cumsum, first axis", 0)] {
+        all.one(name, |o| {
+            let x = o.usual()?;
+            o.graph.cumsum(x, axis, false)
         })?;
     }
     all.one("argmax", |o| {
@@ -235,7 +261,7 @@ fn rows(all: &mut Cases) -> Result<(), GraphError> {
     })
 }
 
-fn movement(all: &mut Cases) -> Result<(), GraphError> {
+fn indexing(all: &mut Cases) -> Result<(), GraphError> {
     all.one("embedding", |o| {
         let (table, ids) = (o.tensor(&[256, COLUMNS])?, o.ids(&[ROWS], 256)?);
         o.graph.embedding(table, ids)
@@ -252,6 +278,29 @@ fn movement(all: &mut Cases) -> Result<(), GraphError> {
         let (dy, ids) = (o.tensor(&[ROWS])?, o.ids(&[ROWS], COLUMNS)?);
         o.graph.take_grad(ids, dy, COLUMNS)
     })?;
+    for (name, axis) in [("gather, last axis", 1), ("gather, first axis", 0)] {
+        all.one(name, |o| {
+            let (x, ids) = (o.usual()?, o.ids(&[ROWS, COLUMNS], COLUMNS)?);
+            o.graph.gather(x, ids, axis)
+        })?;
+    }
+    for (name, axis) in [("scatter_add, last axis", 1), ("scatter_add, first axis", 0)] {
+        all.one(name, |o| {
+            let (src, ids) = (o.usual()?, o.ids(&[ROWS, COLUMNS], COLUMNS)?);
+            o.graph.scatter_add(ids, src, axis, COLUMNS)
+        })?;
+    }
+    for (name, k) in [("topk 8", 8), ("sort", COLUMNS)] {
+        all.one(name, |o| {
+            let x = o.usual()?;
+            let index = o.graph.topk(x, k)?;
+            o.graph.unary(Unary::ToFloat, index)
+        })?;
+    }
+    Ok(())
+}
+
+fn movement(all: &mut Cases) -> Result<(), GraphError> {
     all.one("permute, last axis kept", |o| {
         let x = o.tensor(&[32, 128, 8, 32])?;
         o.graph.permute(x, &[0, 2, 1, 3])
