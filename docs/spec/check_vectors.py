@@ -425,6 +425,17 @@ def dot(a, b):
     return canon(total)
 
 
+def running_sums(values):
+    carry, out = ZERO, []
+    for start in range(0, len(values), 256):
+        s = ZERO
+        for x in values[start:start + 256]:
+            s = add(s, x)
+            out.append(canon(add(carry, s)))
+        carry = add(carry, s)
+    return out
+
+
 def largest(values):
     best = values[0]
     for x in values[1:]:
@@ -753,6 +764,8 @@ def init(args):
 def unary(name, x):
     if name == "ToFloat":
         return floats(x.shape, [from_int(n) for n in x.values])
+    if name == "ToInt":
+        return Tensor("i32", x.shape, [max(-(2**24), min(2**24, integer(round_(v)))) for v in x.values])
     return floats(x.shape, [canon(UNARY[name](v)) for v in x.values])
 
 
@@ -767,7 +780,7 @@ def binary(name, a, b):
 
 def where(c, a, b):
     shape = broadcast([c.shape, a.shape, b.shape])
-    return floats(shape, [a.at(p) if c.at(p)[0] else b.at(p) for p in places(shape)])
+    return Tensor(a.kind, shape, [a.at(p) if c.at(p)[0] else b.at(p) for p in places(shape)])
 
 
 def reduce(args, x, rule):
@@ -790,6 +803,116 @@ def sum_(args, x):
 def argmax(x):
     firsts = [next(i for i, v in enumerate(row) if v == largest(row)) for row in x.rows()]
     return Tensor("i32", x.shape[:-1] + [1], firsts)
+
+
+def topk(args, x):
+    out = []
+    for row in x.rows():
+        left = list(range(len(row)))
+        for _ in range(args["k"]):
+            first = next(i for i in left if row[i] == largest([row[j] for j in left]))
+            left.remove(first)
+            out.append(first)
+    return Tensor("i32", x.shape[:-1] + [args["k"]], out)
+
+
+def lines(shape, axis):
+    """The elements of each line along an axis, as offsets."""
+    step = size(shape[axis + 1:])
+    firsts = [at for at in range(size(shape)) if at // step % shape[axis] == 0]
+    return [[first + i * step for i in range(shape[axis])] for first in firsts]
+
+
+def cumsum(args, x):
+    out = [ZERO] * len(x.values)
+    for line in lines(x.shape, args["axis"]):
+        line = line[::-1] if args["reverse"] else line
+        for at, s in zip(line, running_sums([x.values[i] for i in line])):
+            out[at] = s
+    return floats(x.shape, out)
+
+
+def gather(args, x, ids):
+    out = [ZERO if x.kind == "f32" else 0] * len(ids.values)
+    for to, line in zip(lines(ids.shape, args["axis"]), lines(x.shape, args["axis"])):
+        for at in to:
+            if 0 <= ids.values[at] < len(line):
+                out[at] = x.values[line[ids.values[at]]]
+    return Tensor(x.kind, ids.shape, out)
+
+
+def scatter_add(args, ids, src):
+    axis = args["axis"]
+    shape = src.shape[:axis] + [args["len"]] + src.shape[axis + 1:]
+    out = [ZERO] * size(shape)
+    for to, line in zip(lines(shape, axis), lines(src.shape, axis)):
+        for at in line:
+            if 0 <= ids.values[at] < len(to):
+                place = to[ids.values[at]]
+                out[place] = add(out[place], src.values[at])
+    return floats(shape, [canon(v) for v in out])
+
+
+def meetings(args, inputs, outputs, taps):
+    """Along H and along W: for each element of the kernel, the inputs that outputs meet."""
+    out = []
+    for axis in (0, 1):
+        s, p, d = (args[key][axis] for key in ("stride", "padding", "dilation"))
+        met = [{o: o * s + tap * d - p for o in range(outputs[axis])} for tap in range(taps[axis])]
+        out.append([{o: i for o, i in pairs.items() if 0 <= i < inputs[axis]} for pairs in met])
+    return out
+
+
+def convolved(args, inputs, taps):
+    reach = [d * (n - 1) + 1 for d, n in zip(args["dilation"], taps)]
+    return [(n + 2 * p - r) // s + 1 for n, p, r, s in zip(inputs, args["padding"], reach, args["stride"])]
+
+
+def pixel(x, n, channel, i, j):
+    return ZERO if i is None or j is None else x.at((n, channel, i, j))
+
+
+def conv2d(args, x, w):
+    images, _, *inputs = x.shape
+    outputs, channels, *taps = w.shape
+    shape = [images, outputs] + convolved(args, inputs, taps)
+    rows, columns = meetings(args, inputs, shape[2:], taps)
+    terms = places([channels] + taps)
+    out = []
+    for n, o, i, j in places(shape):
+        first = o // (outputs // args["groups"]) * channels
+        line = [pixel(x, n, first + c, rows[a].get(i), columns[b].get(j)) for c, a, b in terms]
+        out.append(dot(line, [w.at((o,) + term) for term in terms]))
+    return floats(shape, out)
+
+
+def conv2d_input_grad(args, w, dy):
+    images, outputs, *pixels = dy.shape
+    _, channels, *taps = w.shape
+    per_group = outputs // args["groups"]
+    shape = [images, channels * args["groups"]] + args["size"]
+    rows, columns = ([{i: o for o, i in pairs.items()} for pairs in axis]
+                     for axis in meetings(args, args["size"], pixels, taps))
+    terms = places([per_group] + taps)
+    out = []
+    for n, channel, i, j in places(shape):
+        first, c = channel // channels * per_group, channel % channels
+        line = [pixel(dy, n, first + o, rows[a].get(i), columns[b].get(j)) for o, a, b in terms]
+        out.append(dot([w.at((first + o, c, a, b)) for o, a, b in terms], line))
+    return floats(shape, out)
+
+
+def conv2d_weight_grad(args, x, dy):
+    images, outputs, *pixels = dy.shape
+    channels, taps = x.shape[1] // args["groups"], args["size"]
+    rows, columns = meetings(args, x.shape[2:], pixels, taps)
+    terms = places([images] + pixels)
+    out = []
+    for o, c, a, b in places([outputs, channels] + taps):
+        channel = o // (outputs // args["groups"]) * channels + c
+        line = [pixel(x, n, channel, rows[a].get(i), columns[b].get(j)) for n, i, j in terms]
+        out.append(dot(line, [dy.at((n, o, i, j)) for n, i, j in terms]))
+    return floats([outputs, channels] + taps, out)
 
 
 def matmul(args, a, b):
@@ -892,7 +1015,7 @@ def bits_of(args, x):
 
 
 def compute(name, args, operands):
-    if name in UNARY or name == "ToFloat":
+    if name in UNARY or name in ("ToFloat", "ToInt"):
         return unary(name, *operands)
     if name in BINARY and "axes" not in args:
         return binary(name, *operands)
@@ -908,7 +1031,8 @@ def compute(name, args, operands):
         "Full": lambda args: floats(args["shape"], [foreign(args["value"])] * size(args["shape"])),
         "FullInt": lambda args: Tensor("i32", args["shape"], [args["int"]] * size(args["shape"])),
         "Arange": lambda args: Tensor("i32", args["shape"], list(range(args["shape"][0]))),
-        "Random": random, "Init": init,
+        "Random": random, "Init": init, "CumSum": cumsum, "TopK": topk, "Gather": gather, "ScatterAdd": scatter_add,
+        "Conv2d": conv2d, "Conv2dInputGrad": conv2d_input_grad, "Conv2dWeightGrad": conv2d_weight_grad,
     }
     return plain[name](*operands) if name in plain else with_args[name](args, *operands)
 
@@ -928,7 +1052,7 @@ def parse_args(words):
             args[key] = int(value, 16)
         elif key == "shape":
             args[key] = parse_shape(value)
-        elif key in ("axes", "perm"):
+        elif key in ("axes", "perm", "stride", "padding", "dilation", "size"):
             args[key] = [int(axis) for axis in value.split(",")]
         elif key in ("seed", "name", "kind", "of", "rule"):
             args[key] = value

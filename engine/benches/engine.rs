@@ -8,8 +8,7 @@ mod candle_step;
 use std::error::Error;
 use std::process::{Command, ExitCode};
 
-use cairn_engine::backend::{Kind, Options};
-use cairn_engine::bench::{Model, Product, Spread, Trainer, shares};
+use cairn_engine::bench::{Model, Product, Spread, Trainer, options, shares};
 use cairn_engine::cpu::{available, fma_peak};
 
 use crate::candle_step::Training;
@@ -65,7 +64,7 @@ fn products() -> Result<(), Box<dyn Error>> {
 /// One model, in turns with candle.
 fn step(name: &str) -> Result<(), Box<dyn Error>> {
     let model = Model::named(name).ok_or("no such model")?;
-    let mut ours = Trainer::new(&model, &Options { kind: Kind::Cpu, threads: 1, isa: None, fuse: true })?;
+    let mut ours = Trainer::new(&model, &options(1))?;
     let mut candle = Training::new(&model, &ours)?;
     let (first, (_, other)) = (ours.steps(3)?.loss, candle.steps(3)?);
     if (first - other).abs() > APART_MAX * first.abs() {

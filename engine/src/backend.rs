@@ -85,6 +85,8 @@ pub struct Options {
     pub isa: Option<Isa>,
     /// Whether chains of elementwise nodes run as one pass.
     pub fuse: bool,
+    /// Rows of the batch that are computed at a time, where the graph allows it; the backend's choice when not given.
+    pub micro_batch: Option<u32>,
 }
 
 /// Why a backend cannot run something.

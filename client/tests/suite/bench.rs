@@ -108,6 +108,7 @@ fn another_system_is_compared_only_if_it_trains_the_same() {
             "version",
             "threads",
             "ratio",
+            "cpu_ratio",
             "ms",
             "peer_ms",
             "examples_per_second",

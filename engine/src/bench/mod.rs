@@ -14,10 +14,17 @@ mod trainer;
 
 use std::time::Instant;
 
+use crate::backend::{Kind, Options};
+
 pub use models::{Activation, Gpt, Mlp, Model, Norm, Positions};
 pub use prices::{Case, Priced, cases, prices};
 pub use product::{Product, Share, shares};
 pub use trainer::{Steps, Trainer};
+
+/// The cpu backend on so many threads, everything else as it is for everybody.
+pub fn options(threads: usize) -> Options {
+    Options { kind: Kind::Cpu, threads: threads.max(1), isa: None, fuse: true, micro_batch: None }
+}
 
 /// A median and its quartiles.
 #[derive(Clone, Copy, Debug, PartialEq)]

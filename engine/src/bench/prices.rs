@@ -6,8 +6,8 @@
 use cairn_protocol::Seed;
 
 use super::builder::{floats, ids};
-use super::{Spread, seconds_of};
-use crate::backend::{BackendError, Executor, Feed, Kind, Options, Tensor};
+use super::{Spread, options, seconds_of};
+use crate::backend::{BackendError, Executor, Feed, Tensor};
 use crate::cpu::Cpu;
 use crate::graph::{
     Attention, AttentionInput, Binary, Conv2d, DType, Graph, GraphError, NodeId, Random, RowOp, Shape, Unary,
@@ -342,8 +342,7 @@ struct Ready<'a> {
 
 impl<'a> Ready<'a> {
     fn new(case: &'a Case) -> Result<Self, BackendError> {
-        let options = Options { kind: Kind::Cpu, threads: 1, isa: None, fuse: true };
-        let cpu = Cpu::new(&case.graph, &case.wanted, &options)?;
+        let cpu = Cpu::new(&case.graph, &case.wanted, &options(1))?;
         Ok(Self { case, cpu, out: case.wanted.iter().map(|_| vec![]).collect() })
     }
 

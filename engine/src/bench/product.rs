@@ -3,8 +3,8 @@
 use cairn_protocol::Seed;
 
 use super::builder::floats;
-use super::{Spread, seconds_of};
-use crate::backend::{BackendError, Executor, Feed, Isa, Kind, Options, Tensor};
+use super::{Spread, options, seconds_of};
+use crate::backend::{BackendError, Executor, Feed, Isa, Options, Tensor};
 use crate::cpu::{Cpu, fma_peak};
 use crate::graph::{Graph, GraphError, NodeId, Shape};
 
@@ -105,7 +105,7 @@ impl Product {
 /// The processor lacks the instruction set, or memory is missing.
 pub fn shares(product: &Product, isa: Isa, pairs: usize, seconds: f64) -> Result<Share, BackendError> {
     let (graph, c) = product.graph().map_err(|error| BackendError::Feed(error.to_string()))?;
-    let mut cpu = Cpu::new(&graph, &[c], &Options { kind: Kind::Cpu, threads: 1, isa: Some(isa), fuse: true })?;
+    let mut cpu = Cpu::new(&graph, &[c], &Options { isa: Some(isa), ..options(1) })?;
     let (batch, seed, nothing) = (product.batch.max(1), Seed([0; 32]), Tensor::F32(vec![]));
     let params = [floats(1, batch * product.m * product.k), floats(2, batch * product.k * product.n)];
     let feed = Feed { inputs: [&nothing, &nothing], params: &params, states: &[], tables: &[], seed: &seed, step: 0 };

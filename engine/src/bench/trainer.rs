@@ -144,13 +144,12 @@ fn wanted(program: &Program) -> Vec<NodeId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Kind;
+    use crate::bench::options;
 
     #[test]
     fn every_model_trains() {
-        let options = Options { kind: Kind::Cpu, threads: 1, isa: None, fuse: true };
         for name in ["gpt-tiny", "names", "tabular-10k"] {
-            let mut trainer = Trainer::new(&Model::named(name).unwrap(), &options).unwrap();
+            let mut trainer = Trainer::new(&Model::named(name).unwrap(), &options(1)).unwrap();
             let first = trainer.steps(1).unwrap().loss;
             let last = trainer.steps(40).unwrap().loss;
             assert!(last < first && last > 0.0, "{name}: {first} to {last}");

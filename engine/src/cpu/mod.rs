@@ -14,6 +14,7 @@ mod choose;
 mod conv;
 mod elementwise;
 mod gemm;
+mod heads;
 mod index;
 mod isa;
 mod lanes;
@@ -28,6 +29,7 @@ mod reduce;
 mod rows;
 mod scan;
 mod step;
+mod wide;
 
 use crate::backend::{BackendError, Executor, Feed, Options, Tensor};
 use crate::graph::{DType, Graph, NodeId};
@@ -40,7 +42,7 @@ use self::isa::Level;
 use self::memory::{Buffer, Region, Shared};
 use self::plan::Plan;
 use self::pool::Pool;
-use self::step::{Context, Sharing, Step};
+use self::step::{Context, Sharing, Slice, Step};
 
 /// Work of fewer simple operations, some tens of microseconds, is done by the calling thread: waking another one, and on
 /// a busy machine waiting for it, costs more.
@@ -79,7 +81,7 @@ impl Cpu {
         let level = Level::new(options.isa)?;
         let pool = Pool::new(options.threads)?;
         let threads = pool.threads();
-        let plan = Plan::new(graph, wanted, options.fuse, Sharing { threads, least }, level)?;
+        let plan = Plan::new(graph, wanted, options, Sharing { threads, least }, level)?;
         let arena = Buffer::new(plan.arena)?;
         let scratch = (0..threads).map(|_| Buffer::new(plan.scratch)).collect::<Result<Vec<_>, _>>()?;
         let nothing = Shared::new(arena.start());
@@ -109,17 +111,20 @@ impl Cpu {
     }
 
     fn execute(&mut self, once: bool, seed: &cairn_protocol::Seed, step: u64) {
-        let context = Context { level: self.level, regions: &self.regions, scratch: &self.scratch, seed, step };
-        let steps: &[Step] = if once { &self.plan.once } else { &self.plan.steps };
-        for step in steps {
-            // SAFETY: the regions are those that the plan expects (`check` and `point`), steps run one after the
-            // other, and each worker has its own scratch.
-            let piece = |worker: usize, piece: usize| unsafe { step.piece(&context, worker, piece) };
-            match step.pieces.count {
-                1 => piece(0, 0),
-                count => self.pool.run(count, &piece),
-            }
+        let whole = Slice::WHOLE;
+        let context =
+            Context { level: self.level, regions: &self.regions, scratch: &self.scratch, seed, step, slice: whole };
+        let pool = &mut self.pool;
+        if once {
+            return perform(pool, &context, &self.plan.once);
         }
+        let [before, within, after] = &self.plan.steps;
+        perform(pool, &context, before);
+        for index in 0..self.plan.slices {
+            let slice = Slice { index, count: self.plan.slices };
+            perform(pool, &Context { slice, ..context }, within);
+        }
+        perform(pool, &context, after);
     }
 
     /// Compares a feed with what the plan expects.
@@ -170,6 +175,19 @@ impl Cpu {
         let given = out.iter_mut().map(|values| Shared::new(values.as_mut_ptr()));
         for (region, start) in regions[Region::PARAMS as usize..].iter_mut().zip(fed.chain(given)) {
             *region = start;
+        }
+    }
+}
+
+/// Does steps, one after the other.
+fn perform(pool: &mut Pool, context: &Context<'_>, steps: &[Step]) {
+    for step in steps {
+        // SAFETY: the regions are those that the plan expects (`check` and `point`), steps run one after the other, and
+        // each worker has its own scratch.
+        let piece = |worker: usize, piece: usize| unsafe { step.piece(context, worker, piece) };
+        match step.pieces.count {
+            1 => piece(0, 0),
+            count => pool.run(count, &piece),
         }
     }
 }

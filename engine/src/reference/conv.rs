@@ -41,7 +41,7 @@ impl Sizes {
     }
 
     /// Channels, and outputs, of a group.
-    fn of_group(&self) -> [usize; 2] {
+    pub fn of_group(&self) -> [usize; 2] {
         let groups = self.options.groups as usize;
         [self.channels / groups, self.outputs / groups]
     }
@@ -97,7 +97,7 @@ fn or_zero(x: &[f32], at: Option<usize>) -> f32 {
 }
 
 /// y from x and w.
-pub fn forward(sizes: &Sizes, x: &[f32], w: &[f32]) -> Vec<f32> {
+fn forward(sizes: &Sizes, x: &[f32], w: &[f32]) -> Vec<f32> {
     let (x, w) = (operand(x), operand(w));
     let [channels, outputs] = sizes.of_group();
     let k = channels * sizes.kernel[0] * sizes.kernel[1];
@@ -118,7 +118,7 @@ pub fn forward(sizes: &Sizes, x: &[f32], w: &[f32]) -> Vec<f32> {
 }
 
 /// The gradient of x from w and that of y.
-pub fn input_grad(sizes: &Sizes, w: &[f32], dy: &[f32]) -> Vec<f32> {
+fn input_grad(sizes: &Sizes, w: &[f32], dy: &[f32]) -> Vec<f32> {
     let (w, dy) = (operand(w), operand(dy));
     let [channels, outputs] = sizes.of_group();
     let taps = sizes.kernel[0] * sizes.kernel[1];
@@ -142,7 +142,7 @@ pub fn input_grad(sizes: &Sizes, w: &[f32], dy: &[f32]) -> Vec<f32> {
 }
 
 /// The gradient of w from x and that of y.
-pub fn weight_grad(sizes: &Sizes, x: &[f32], dy: &[f32]) -> Vec<f32> {
+fn weight_grad(sizes: &Sizes, x: &[f32], dy: &[f32]) -> Vec<f32> {
     let (x, dy) = (operand(x), operand(dy));
     let [channels, outputs] = sizes.of_group();
     let pixels = sizes.output[0] * sizes.output[1];

@@ -89,6 +89,11 @@ const TWINS: &[Twin] = &[
     ("tied weights", |x, ids| x[0].embedding(ids)?.matmul(&x[0].t()?)),
     ("causal attention", |x, _| attention(x, 0.5)),
     ("grouped heads", |x, _| attention(x, 0.7)),
+    ("conv2d", |x, _| x[0].conv2d(&x[1], 0, 1, 1, 1)),
+    ("conv2d, padded", |x, _| x[0].conv2d(&x[1], 1, 1, 1, 1)),
+    ("conv2d, strided", |x, _| x[0].conv2d(&x[1], 1, 2, 1, 1)),
+    ("conv2d, dilated", |x, _| x[0].conv2d(&x[1], 2, 1, 2, 1)),
+    ("cumsum", |x, _| x[0].cumsum(1)),
     ("permute", |x, _| x[0].permute((2, 0, 1))),
     ("slice", |x, _| x[0].narrow(1, 1, 3)),
     ("pad", |x, _| x[0].pad_with_zeros(0, 1, 2)),
@@ -157,7 +162,7 @@ fn candle_agrees_with_the_reference() {
             let found = reference(&built.graph, &inputs, &built.values, states, &[], wanted);
             found.iter().map(|values| values.iter().map(|&x| f64::from(x)).collect()).collect()
         });
-        let contraction = |node: &Node| matches!(node.op, Op::MatMul { .. } | Op::Attention(_));
+        let contraction = |node: &Node| matches!(node.op, Op::MatMul { .. } | Op::Attention(_) | Op::Conv2d(_));
         let longest = built.graph.nodes().iter().filter(|node| contraction(node)).flat_map(|node| {
             let operands = node.inputs.iter().map(|&id| built.graph.shape(id).unwrap());
             operands.flat_map(|shape| shape.0.clone())

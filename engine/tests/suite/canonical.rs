@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use cairn_engine::graph::{
-    Attention, AttentionInput, Binary, DType, Graph, GraphError, Init, NodeId, Op, Param, Phase, Program, Random,
-    RowOp, Shape, StateVar, Unary, canonical_bytes, program_id,
+    Attention, AttentionInput, Binary, Conv2d, DType, Graph, GraphError, Init, NodeId, Op, Param, Phase, Program,
+    Random, RowOp, Shape, StateVar, Unary, canonical_bytes, program_id,
 };
 
 use crate::cases::CASES;
@@ -196,6 +196,9 @@ fn every_operation_and_field_is_in_the_bytes() {
         for op in [RowOp::RmsNormGrad(i), RowOp::LayerNormGrad(i)] {
             add(Box::new(move |g, o| g.row(op, &[o.square, o.square])));
         }
+        add(Box::new(move |g, o| g.scatter_add(o.ids, o.square, 0, i + 1)));
+        add(Box::new(move |g, o| g.scatter_add(o.ids, o.square, 1, i + 1)));
+        add(Box::new(move |g, o| g.topk(o.square, i + 1)));
         add(Box::new(move |g, o| g.embedding_grad(o.row_ids, o.square, i + 1)));
         add(Box::new(move |g, o| g.take_grad(o.row_ids, o.vector, i + 1)));
         add(Box::new(move |g, o| g.pad(o.square, 0, i, 1)));
@@ -262,7 +265,48 @@ fn every_operation_and_field_is_in_the_bytes() {
     for flags in [(false, false), (false, true), (true, false), (true, true)] {
         add(Box::new(move |g, o| g.contraction((o.square, flags.0), (o.square, flags.1))));
     }
+    let base = Conv2d { stride: [1, 1], padding: [3, 3], dilation: [1, 1], groups: 1 };
+    for options in [
+        base,
+        Conv2d { stride: [2, 1], ..base },
+        Conv2d { stride: [1, 2], ..base },
+        Conv2d { padding: [4, 3], ..base },
+        Conv2d { padding: [3, 4], ..base },
+        Conv2d { dilation: [2, 1], ..base },
+        Conv2d { dilation: [1, 2], ..base },
+        Conv2d { groups: 2, ..base },
+    ] {
+        let kernel = |g: &mut Graph, o: &Operands, options: Conv2d| match options.groups {
+            1 => Ok(o.heads),
+            _ => g.full(0, Shape(vec![2, 1, 4, 2])),
+        };
+        add(Box::new(move |g, o| {
+            let w = kernel(g, o, options)?;
+            g.conv2d(o.heads, w, options)
+        }));
+        for of_input in [true, false] {
+            add(Box::new(move |g, o| {
+                let w = kernel(g, o, options)?;
+                let heads = [1, 2, 4, 2];
+                let out = [0, 1].map(|axis| options.output_len(axis, heads[axis + 2], heads[axis + 2]).unwrap() as u32);
+                let dy = g.full(0, Shape(vec![1, g.shape(w)?.0[0], out[0], out[1]]))?;
+                match of_input {
+                    true => g.conv2d_input_grad(w, dy, options, [4, 2]),
+                    false => g.conv2d_weight_grad(o.heads, dy, options, [4, 2]),
+                }
+            }));
+        }
+    }
+    for axis in [0, 1] {
+        add(Box::new(move |g, o| g.gather(o.square, o.ids, axis)));
+        add(Box::new(move |g, o| g.gather(o.ids, o.ids, axis)));
+        for reverse in [false, true] {
+            add(Box::new(move |g, o| g.cumsum(o.square, axis, reverse)));
+        }
+    }
     add(Box::new(|g, o| g.unary(Unary::ToFloat, o.ids)));
+    add(Box::new(|g, o| g.unary(Unary::ToInt, o.square)));
+    add(Box::new(|g, o| g.where_(o.square, o.ids, o.ids)));
     add(Box::new(|g, o| g.where_(o.square, o.square, o.square)));
     add(Box::new(|g, o| g.where_(o.square, o.square, o.vector)));
     add(Box::new(|g, o| g.stop_gradient(o.square)));

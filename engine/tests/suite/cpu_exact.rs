@@ -1,12 +1,14 @@
 //! The cpu backend against the reference, bit for bit, under every option.
 
+use std::collections::BTreeSet;
+
 use cairn_engine::backend::{BackendError, Executor, Feed, Isa, Kind, Options, Tensor, prepare};
 use cairn_engine::cpu::{Cpu, available};
 use cairn_engine::graph::{Attention, Binary, DType, Graph, NodeId, Random, RowOp, Shape, Unary};
 use cairn_engine::reference::Reference;
 use cairn_protocol::Seed;
 
-use crate::cases::{CASES, Numbers};
+use crate::cases::{CASES, Numbers, name, names_without};
 
 /// What a graph is run on.
 pub(crate) struct Point {
@@ -47,6 +49,7 @@ pub(crate) fn options() -> impl Iterator<Item = Options> {
             threads,
             isa: Some(isa),
             fuse,
+            micro_batch: None,
         })
     };
     available().into_iter().flat_map(of)
@@ -132,11 +135,15 @@ const UNARY: [Unary; 17] = [
     Unary::RoundBf16,
 ];
 
+/// How often a case is run on hostile numbers.
+const HOSTILE_DRAWS: usize = 3;
+
 const BINARY: [Binary; 9] =
     [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Max, Binary::Min, Binary::Lt, Binary::Le, Binary::Eq];
 
 #[test]
-fn every_case_and_its_gradients() {
+fn every_operation_in_every_case_and_its_gradients() {
+    let mut had = BTreeSet::new();
     for case in CASES {
         let mut built = case.build();
         let (loss, gradients) = built.differentiate();
@@ -145,9 +152,27 @@ fn every_case_and_its_gradients() {
         point.inputs[0] = built.ids;
         point.states = vec![built.weights];
         agree(case.name, &built.graph, &wanted, &point);
-        point.params = point.params.iter().map(|values| hostile(case.name, values.len())).collect();
-        agree(&format!("{}, hostile", case.name), &built.graph, &wanted, &point);
+        had.extend(built.graph.nodes().iter().map(|node| name(&node.op)));
+        // Operands of a case are short: several draws hold every kind of number.
+        for draw in 0..HOSTILE_DRAWS {
+            let values = |(i, values): (usize, &Vec<f32>)| hostile(&format!("{} {draw} {i}", case.name), values.len());
+            point.params = point.params.iter().enumerate().map(values).collect();
+            agree(&format!("{}, hostile", case.name), &built.graph, &wanted, &point);
+        }
     }
+    // What no gradient flows through is not among the cases.
+    let mut g = Graph::default();
+    let (x, table) = (param(&mut g, 0, &[700]), g.table(0).unwrap());
+    let rounded = g.unary(Unary::RoundBf16, x).unwrap();
+    let noise = [Random::Uniform, Random::Normal].map(|kind| g.random(kind, "noise", Shape(vec![700])).unwrap());
+    let scaled = [rounded, noise[0], noise[1]].map(|id| g.binary(Binary::Mul, id, table).unwrap());
+    let mut point = Point::new(vec![hostile("x", 700)]);
+    for table in [0.0, -0.0, 1e30, -1e-30, f32::NAN, 0.75] {
+        point.tables = vec![table];
+        agree("rounded, random", &g, &[scaled[0], scaled[1], scaled[2], rounded, noise[0], noise[1]], &point);
+    }
+    had.extend(g.nodes().iter().map(|node| name(&node.op)));
+    assert_eq!(had, names_without(&[]));
 }
 
 #[test]
@@ -160,6 +185,14 @@ fn every_elementwise_operation_on_hostile_numbers() {
     let (row, column) = (param(&mut g, 2, &[3001]), param(&mut g, 3, &[9, 1]));
     let one = param(&mut g, 4, &[]);
     let mut wanted: Vec<NodeId> = UNARY.iter().map(|&op| g.unary(op, a).unwrap()).collect();
+    let whole = g.unary(Unary::ToInt, a).unwrap();
+    let (most, least) =
+        (g.full_int(1 << 24, Shape::default()).unwrap(), g.full_int(-(1 << 24), Shape::default()).unwrap());
+    wanted.extend([most, least].map(|end| g.binary(Binary::Eq, whole, end).unwrap()));
+    for (c, b) in [(b, most), (row, whole), (one, whole)] {
+        let chosen = g.where_(c, whole, b).unwrap();
+        wanted.push(g.unary(Unary::ToFloat, chosen).unwrap());
+    }
     for op in BINARY {
         for (a, b) in [(a, b), (a, row), (column, a), (a, one), (one, b), (row, column)] {
             wanted.push(g.binary(op, a, b).unwrap());
@@ -323,7 +356,7 @@ fn attention_of_every_kind() {
     let plain = Attention { causal: false, window: 0, scale, soft_cap: 0 };
     let causal = Attention { causal: true, ..plain };
     let cap = 2.5f32.to_bits();
-    let kinds: [(Attention, [u32; 6]); 8] = [
+    let kinds: [(Attention, [u32; 6]); 12] = [
         (plain, [2, 2, 2, 50, 70, 8]),
         (causal, [1, 2, 2, 300, 300, 5]),
         (causal, [2, 4, 2, 97, 97, 16]),
@@ -332,6 +365,11 @@ fn attention_of_every_kind() {
         (Attention { soft_cap: cap, ..causal }, [1, 3, 1, 130, 130, 7]),
         (Attention { soft_cap: cap, ..plain }, [1, 2, 2, 3, 260, 300]),
         (causal, [3, 2, 2, 1, 1, 2]),
+        // Small heads, side by side: whole groups, and rests.
+        (causal, [8, 4, 4, 16, 16, 4]),
+        (plain, [3, 7, 7, 3, 37, 5]),
+        (Attention { window: 6, ..causal }, [2, 5, 5, 40, 40, 9]),
+        (plain, [2, 4, 4, 250, 7, 2]),
     ];
     for (options, [batch, heads, key_heads, queries, keys, depth]) in kinds {
         let mut g = Graph::default();
@@ -404,7 +442,7 @@ fn moved_elements_keep_their_bits() {
 fn an_instruction_set_that_the_processor_lacks_is_an_error() {
     let graph = Graph::default();
     for isa in [Isa::Scalar, Isa::Neon, Isa::Avx2, Isa::Avx512] {
-        let options = Options { kind: Kind::Cpu, threads: 1, isa: Some(isa), fuse: true };
+        let options = Options { kind: Kind::Cpu, threads: 1, isa: Some(isa), fuse: true, micro_batch: None };
         match prepare(&options, &graph, &[]) {
             Ok(_) => assert!(available().contains(&isa)),
             Err(error) => assert_eq!(error, BackendError::Isa(isa, available())),

@@ -1,19 +1,23 @@
 //! The cpu backend against the reference on graphs that nobody thought of, and on whole training steps.
 
+use std::collections::BTreeSet;
+
 use cairn_engine::backend::{Executor, Tensor};
 use cairn_engine::cpu::Cpu;
 use cairn_engine::grad::gradients;
-use cairn_engine::graph::{Attention, Binary, DType, Graph, NodeId, Op, Program, Random, RowOp, Shape, Unary};
+use cairn_engine::graph::{Attention, Binary, Conv2d, DType, Graph, NodeId, Op, Program, Random, RowOp, Shape, Unary};
 use cairn_engine::random::init;
 use cairn_engine::reference::Reference;
 use cairn_protocol::Seed;
 
-use crate::cases::Numbers;
+use crate::cases::{self, Numbers};
 use crate::cpu_exact::{Point, agree, hostile, options};
 use crate::programs::{Gpt, Mlp, batch, gpt, mlp};
 
 /// Operations of a random graph.
 const NODES: usize = 40;
+/// Operands of a random graph that are kernels of convolutions.
+const KERNELS: usize = 2;
 /// Most elements of a node: enough for several blocks.
 const ELEMENTS: u64 = 4000;
 
@@ -36,7 +40,7 @@ fn one_of<T: Copy>(numbers: &mut Numbers, all: &[T]) -> T {
 }
 
 /// One more node, or none when the drawn operands do not fit.
-fn grow(g: &mut Graph, numbers: &mut Numbers, nodes: &[NodeId], ids: &[NodeId]) -> Option<NodeId> {
+fn grow(g: &mut Graph, numbers: &mut Numbers, nodes: &[NodeId], ids: &mut Vec<NodeId>) -> Option<NodeId> {
     let recent = nodes.len().saturating_sub(8);
     let mut pick = || match below(numbers, 2) {
         0 => nodes[below(numbers, nodes.len())],
@@ -51,7 +55,7 @@ fn grow(g: &mut Graph, numbers: &mut Numbers, nodes: &[NodeId], ids: &[NodeId]) 
     let binary = [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Max, Binary::Lt, Binary::Eq];
     let rows = [RowOp::Softmax, RowOp::LogSoftmax, RowOp::RmsNorm(1), RowOp::LayerNorm(1.0f32.to_bits())];
     let gradient_rows = [RowOp::SoftmaxGrad, RowOp::RmsNormGrad(1.0f32.to_bits())];
-    match below(numbers, 26) {
+    match below(numbers, 34) {
         0..=3 => g.unary(one_of(numbers, &unary), a),
         4..=10 => g.binary(one_of(numbers, &binary), a, b),
         11 => g.where_(a, b, c),
@@ -71,6 +75,34 @@ fn grow(g: &mut Graph, numbers: &mut Numbers, nodes: &[NodeId], ids: &[NodeId]) 
             let float = g.unary(Unary::ToFloat, id).unwrap();
             g.binary(Binary::Mul, a, float)
         }
+        25 => g.cumsum(a, axis, below(numbers, 2) == 0),
+        26 | 27 => {
+            let id = one_of(numbers, ids);
+            g.gather(a, id, axis)
+        }
+        28 => {
+            let id = one_of(numbers, ids);
+            g.scatter_add(id, a, axis, 1 + below(numbers, 50) as u32)
+        }
+        29 => {
+            let order = g.topk(a, 1 + below(numbers, length.max(1) as usize) as u32).ok()?;
+            ids.push(order);
+            g.gather(a, order, rank.max(1) as u8 - 1)
+        }
+        30 => {
+            let whole = g.unary(Unary::ToInt, a).ok()?;
+            let id = one_of(numbers, ids);
+            ids.push(g.where_(b, whole, id).ok().unwrap_or(whole));
+            g.unary(Unary::ToFloat, *ids.last()?)
+        }
+        31..=33 => {
+            let images: Vec<NodeId> = nodes.iter().copied().filter(|&id| g.shape(id).unwrap().0.len() == 4).collect();
+            let (x, w) = (one_of(numbers, &images), one_of(numbers, &images[..KERNELS]));
+            let mut pair = |n: usize, from: u32| [0; 2].map(|_| from + below(numbers, n) as u32);
+            let (stride, padding, dilation) = (pair(2, 1), pair(3, 0), pair(2, 1));
+            let groups = g.shape(x).unwrap().0[1] / g.shape(w).unwrap().0[1];
+            g.conv2d(x, w, Conv2d { stride, padding, dilation, groups })
+        }
         24 => g.full(one_of(numbers, &[0.0f32, 1.0, -0.5]).to_bits(), shape),
         _ => {
             let start = below(numbers, length.max(1) as usize) as u32;
@@ -84,19 +116,22 @@ fn grow(g: &mut Graph, numbers: &mut Numbers, nodes: &[NodeId], ids: &[NodeId]) 
 
 #[test]
 fn random_graphs_have_the_bits_of_the_reference() {
+    let mut had = BTreeSet::new();
     for seed in 0..graphs() {
         let name = format!("graph {seed}");
         let mut numbers = Numbers::new(&name);
         let mut g = Graph::default();
-        let shapes: [&[u32]; 6] = [&[40, 60], &[60], &[40, 1], &[], &[2, 40, 5], &[60, 7]];
+        // The first of four axes are kernels.
+        let shapes: [&[u32]; 9] =
+            [&[40, 60], &[60], &[40, 1], &[], &[2, 40, 5], &[60, 7], &[4, 2, 3, 2], &[2, 1, 2, 3], &[2, 2, 13, 11]];
         let mut nodes: Vec<NodeId> = (0..).zip(shapes).map(|(i, s)| g.param(i, Shape(s.to_vec())).unwrap()).collect();
         let params = nodes.clone();
         nodes.push(g.table(0).unwrap());
         nodes.push(g.random(Random::Normal, "noise", Shape(vec![40, 60])).unwrap());
         let range = g.arange(60).unwrap();
-        let ids = [range, g.input(0, Shape(vec![40, 60]), DType::I32).unwrap()];
+        let mut ids = vec![range, g.input(0, Shape(vec![40, 60]), DType::I32).unwrap()];
         while nodes.len() < NODES {
-            nodes.extend(grow(&mut g, &mut numbers, &nodes, &ids));
+            nodes.extend(grow(&mut g, &mut numbers, &nodes, &mut ids));
         }
         let mut wanted: Vec<NodeId> = (0..5).map(|_| one_of(&mut numbers, &nodes)).collect();
         wanted.extend(&nodes[NODES - 3..]);
@@ -120,11 +155,17 @@ fn random_graphs_have_the_bits_of_the_reference() {
         point.inputs[0] = Tensor::I32((0..2400).map(|i| i * 31 % 97 - 48).collect());
         point.tables = vec![0.25];
         agree(&name, &g, &wanted, &point);
+        had.extend(g.nodes().iter().map(|node| cases::name(&node.op)));
+    }
+    for drawn in
+        ["Conv2d", "Conv2dInputGrad", "Conv2dWeightGrad", "CumSum", "Gather", "ScatterAdd", "TopK", "Unary ToInt"]
+    {
+        assert!(had.contains(drawn), "no graph has {drawn}: {had:?}");
     }
 }
 
 /// The point at which a program's training starts, and what a step gives.
-fn start(program: &Program) -> (Point, Vec<NodeId>) {
+pub(crate) fn start(program: &Program) -> (Point, Vec<NodeId>) {
     let phase = &program.phases[0];
     let vocab = program.params[0].shape.0[0];
     let point = Point {
@@ -138,7 +179,7 @@ fn start(program: &Program) -> (Point, Vec<NodeId>) {
 }
 
 /// Runs some steps and gives everything that came out.
-fn train(program: &Program, executor: &mut dyn Executor, steps: u64) -> Vec<Vec<u32>> {
+pub(crate) fn train(program: &Program, executor: &mut dyn Executor, steps: u64) -> Vec<Vec<u32>> {
     let (mut point, wanted) = start(program);
     let mut all = vec![];
     for step in 0..steps {

@@ -7,7 +7,7 @@ use cairn_engine::grad::gradients;
 use cairn_engine::graph::{Binary, Graph, GraphError, NodeId, Op, RowOp, Shape, Unary};
 use cairn_engine::oracle::{Point, evaluate_at};
 
-use crate::cases::{CASES, Numbers, Values, name, point};
+use crate::cases::{CASES, Numbers, Values, name, names_without, point};
 use crate::programs::{Gpt, Mlp, batch, gpt_objective, mlp_objective};
 
 /// Checks each element of each gradient against a central difference of the loss.
@@ -66,16 +66,9 @@ fn the_cases_and_their_gradients_have_every_operation() {
         built.differentiate();
         had.extend(built.graph.nodes().iter().map(|node| name(&node.op)));
     }
-    let wanted = "Input, Param, State, Full, FullInt, Arange, Where, StopGradient, Sum, Max, ArgMax, MatMul, Attention, \
-        AttentionGrad Q, AttentionGrad K, AttentionGrad V, Rope, Embedding, EmbeddingGrad, Take, TakeGrad, Reshape, \
-        Permute, BroadcastTo, Slice, Pad, Concat, Unary Neg, Unary Exp, Unary Log, Unary Sqrt, Unary Rsqrt, Unary Recip, \
-        Unary Tanh, Unary Sigmoid, Unary Erf, Unary Sin, Unary Cos, Unary Relu, Unary Abs, Unary Sign, Unary Floor, \
-        Unary Round, Unary ToFloat, Binary Add, Binary Sub, Binary Mul, Binary Div, Binary Max, Binary Min, Binary Lt, \
-        Binary Le, Binary Eq, Row Softmax, Row SoftmaxGrad, Row LogSoftmax, Row LogSoftmaxGrad, Row RmsNorm, \
-        Row RmsNormGrad, Row LayerNorm, Row LayerNormGrad, Row CrossEntropy, Row CrossEntropyGrad, Unary ToInt, Conv2d, \
-        Conv2dInputGrad, Conv2dWeightGrad, CumSum, Gather, ScatterAdd, TopK";
-    let wanted: BTreeSet<_> = wanted.split(", ").map(|name| name.trim().to_owned()).collect();
-    assert_eq!(had, wanted);
+    // Nothing flows through these but through the rounding, whose gradient is not the difference's (see below).
+    let elsewhere = ["Table", "Random Uniform", "Random Normal", "Unary RoundBf16"];
+    assert_eq!(had, names_without(&elsewhere));
 }
 
 /// A graph of one parameter of 4 elements, what is built on it, and the gradient of its sum, at `x`.

@@ -1,6 +1,8 @@
 //! Prices and peak memory.
 
-use cairn_engine::graph::{Attention, AttentionInput, Binary, DType, Graph, NodeId, Random, RowOp, Shape, Unary};
+use cairn_engine::graph::{
+    Attention, AttentionInput, Binary, Conv2d, DType, Graph, NodeId, Random, RowOp, Shape, Unary,
+};
 use cairn_engine::price::{self, NODE_MIN, STEPS_MAX};
 
 use crate::programs::{Gpt, gpt};
@@ -15,6 +17,9 @@ fn f(g: &mut Graph, shape: &[u32]) -> NodeId {
 fn i(g: &mut Graph, shape: &[u32]) -> NodeId {
     g.input(0, Shape(shape.to_vec()), DType::I32).unwrap()
 }
+
+/// Two groups; as many rows as before, one column less.
+const GROUPED: Conv2d = Conv2d { stride: [1, 1], padding: [1, 0], dilation: [1, 1], groups: 2 };
 
 const CAUSAL: Attention = Attention { causal: true, window: 0, scale: 0, soft_cap: 0 };
 
@@ -102,6 +107,51 @@ fn the_price_table() {
         ("embedding gradient", 16 * (K + 700), |g| {
             let (dy, ids) = (f(g, &[100, 10]), i(g, &[100]));
             g.embedding_grad(ids, dy, 70).unwrap()
+        }),
+        ("convolution", 2 * (4 * 6 * 10 * 9) * (2 * 3 * 2), |g| {
+            let (x, w) = (f(g, &[4, 4, 10, 10]), f(g, &[6, 2, 3, 2]));
+            g.conv2d(x, w, GROUPED).unwrap()
+        }),
+        ("its input gradient", 2 * (4 * 6 * 10 * 9) * (2 * 3 * 2), |g| {
+            let (w, dy) = (f(g, &[6, 2, 3, 2]), f(g, &[4, 6, 10, 9]));
+            g.conv2d_input_grad(w, dy, GROUPED, [10, 10]).unwrap()
+        }),
+        ("its kernel gradient", 2 * (4 * 6 * 10 * 9) * (2 * 3 * 2), |g| {
+            let (x, dy) = (f(g, &[4, 4, 10, 10]), f(g, &[4, 6, 10, 9]));
+            g.conv2d_weight_grad(x, dy, GROUPED, [3, 2]).unwrap()
+        }),
+        ("strided", 2 * (4 * 6 * 5 * 5) * (4 * 2 * 2), |g| {
+            let (w, dy) = (f(g, &[6, 4, 2, 2]), f(g, &[4, 6, 5, 5]));
+            let options = Conv2d { stride: [2, 2], padding: [0, 0], groups: 1, ..GROUPED };
+            g.conv2d_input_grad(w, dy, options, [10, 10]).unwrap()
+        }),
+        ("running sum", 24 * K, |g| {
+            let a = f(g, &[10, 100]);
+            g.cumsum(a, 0, true).unwrap()
+        }),
+        ("gather", 16 * K, |g| {
+            let (x, ids) = (f(g, &[10, 7]), i(g, &[10, 100]));
+            g.gather(x, ids, 1).unwrap()
+        }),
+        ("scatter_add", 16 * (K + 70), |g| {
+            let (ids, src) = (i(g, &[10, 100]), f(g, &[10, 100]));
+            g.scatter_add(ids, src, 1, 7).unwrap()
+        }),
+        ("the largest", 32 * K, |g| {
+            let a = f(g, &[10, 100]);
+            g.topk(a, 1).unwrap()
+        }),
+        ("the eight largest", 4 * 32 * K, |g| {
+            let a = f(g, &[10, 100]);
+            g.topk(a, 8).unwrap()
+        }),
+        ("to_int", 16 * K, |g| {
+            let a = f(g, &[1000]);
+            g.unary(Unary::ToInt, a).unwrap()
+        }),
+        ("integers chosen", 16 * K, |g| {
+            let (c, a) = (f(g, &[1000]), i(g, &[]));
+            g.where_(c, a, a).unwrap()
         }),
         ("permute", 16 * K, |g| {
             let a = f(g, &[10, 100]);

@@ -24,7 +24,7 @@ fn grow(g: &mut Graph, numbers: &mut Numbers, nodes: &[NodeId]) -> Option<NodeId
     let rank = shape.0.len();
     let axis = below(numbers, rank.max(1)) as u8;
     let length = shape.0.get(usize::from(axis)).copied().unwrap_or(0);
-    match below(numbers, 16) {
+    match below(numbers, 17) {
         0 => g.unary(Unary::Tanh, a),
         1 => g.unary(Unary::Sin, a),
         2 => g.unary(Unary::Sigmoid, a),
@@ -38,6 +38,7 @@ fn grow(g: &mut Graph, numbers: &mut Numbers, nodes: &[NodeId]) -> Option<NodeId
         12 => g.reshape(a, Shape(vec![shape.elements() as u32])),
         13 => g.matmul(a, b),
         14 => g.concat(&[a, b], axis),
+        15 => g.cumsum(a, axis, below(numbers, 2) == 0),
         _ => {
             let start = below(numbers, length.max(1) as usize) as u32;
             g.slice(a, axis, start, length.saturating_sub(start))

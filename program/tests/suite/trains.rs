@@ -53,7 +53,7 @@ fn programs_learn() {
             Ok(traced) => traced,
             Err(diagnostic) => panic!("{}", diagnostic.render(source, "train.py")),
         };
-        let options = Options { kind: Kind::Cpu, threads: 1, isa: None, fuse: true };
+        let options = Options { kind: Kind::Cpu, threads: 1, isa: None, fuse: true, micro_batch: None };
         let mut losses = Losses(Vec::new());
         let finished = train(&traced.program, &data, &Seed([1; 32]), 16, &options, &mut losses).unwrap();
         let (first, metric) = (losses.0[0], finished.metric as f64 / f64::from(1 << 24));

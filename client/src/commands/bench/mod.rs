@@ -314,6 +314,13 @@ impl Turns {
         Spread::of(self.of(a).zip(self.of(b)).map(|(a, b)| a.seconds / b.seconds))
     }
 
+    /// The same by processor time, which other programs disturb less.
+    fn cpu_ratio(&self, a: usize, b: usize) -> Option<Spread> {
+        let ratio = |(a, b): (Answer, Answer)| Some(a.cpu_seconds? / b.cpu_seconds?);
+        let found: Option<Vec<f64>> = self.of(a).zip(self.of(b)).map(ratio).collect();
+        found.map(Spread::of)
+    }
+
     fn peak_rss_bytes(&self, peer: usize) -> Option<u64> {
         self.of(peer).filter_map(|answer| answer.peak_rss_bytes).max()
     }
@@ -328,6 +335,7 @@ impl Turns {
             version: peers[i].ready.ready.clone(),
             threads,
             ratio: self.ratio(i, 0),
+            cpu_ratio: self.cpu_ratio(i, 0),
             ms: self.ms(0).median,
             peer_ms: self.ms(i).median,
             examples_per_second: per_second(0),

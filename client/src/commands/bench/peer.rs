@@ -11,8 +11,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use cairn_engine::backend::{Kind, Options, Tensor};
-use cairn_engine::bench::{Model, Trainer};
+use cairn_engine::backend::Tensor;
+use cairn_engine::bench::{Model, Trainer, options};
 use cairn_engine::data::{Dataset, STREAM};
 use cairn_engine::random::Stream;
 use cairn_program::{Limits, TraceContext, trace};
@@ -171,7 +171,7 @@ impl Drop for Peer {
 
 /// A model's sizes, batch and starting parameters, as other systems read them.
 fn start_of(model: &Model, threads: u16) -> anyhow::Result<Vec<u8>> {
-    let trainer = Trainer::new(model, &options(threads))?;
+    let trainer = Trainer::new(model, &options(usize::from(threads)))?;
     let mut data = Vec::new();
     for tensor in model.batch() {
         match tensor {
@@ -219,10 +219,6 @@ fn sizes(model: &Model) -> Value {
     }
 }
 
-fn options(threads: u16) -> Options {
-    Options { kind: Kind::Cpu, threads: usize::from(threads.max(1)), isa: None, fuse: true }
-}
-
 /// `cairn bench-peer`: trains until its input ends.
 pub(crate) fn serve(subject: &str, threads: u16) -> anyhow::Result<()> {
     let idle = status("VmRSS:");
@@ -268,7 +264,7 @@ fn trainer(subject: &str, threads: u16) -> anyhow::Result<Trainer> {
     match subject.strip_prefix(BASELINE) {
         None => {
             let model = Model::named(subject).ok_or_else(|| anyhow!("there is no model `{subject}`"))?;
-            Ok(Trainer::new(&model, &options(threads))?)
+            Ok(Trainer::new(&model, &options(usize::from(threads)))?)
         }
         Some(track) => {
             let track = Definition::shipped(track).ok_or_else(|| anyhow!("no track `{track}` ships"))??;
@@ -285,7 +281,7 @@ fn trainer(subject: &str, threads: u16) -> anyhow::Result<Trainer> {
             let Some(phase) = traced.program.phases.first() else { bail!("a program without phases") };
             let seed = Seed::numbered(1);
             let batch = data.batch(&Stream::new(&seed, STREAM, ""), 0, phase.batch, phase.context)?;
-            Ok(Trainer::of(traced.program, batch, &options(threads))?)
+            Ok(Trainer::of(traced.program, batch, &options(usize::from(threads)))?)
         }
     }
 }

@@ -89,6 +89,8 @@ pub(super) struct AgainstRow {
     pub(super) threads: u16,
     #[serde(serialize_with = "spread")]
     pub(super) ratio: Spread,
+    #[serde(serialize_with = "maybe")]
+    pub(super) cpu_ratio: Option<Spread>,
     pub(super) ms: f64,
     pub(super) peer_ms: f64,
     pub(super) examples_per_second: f64,
@@ -107,6 +109,13 @@ fn spread<S: Serializer>(spread: &Spread, to: S) -> Result<S::Ok, S::Error> {
         .into_iter()
         .collect::<std::collections::BTreeMap<_, _>>()
         .serialize(to)
+}
+
+fn maybe<S: Serializer>(found: &Option<Spread>, to: S) -> Result<S::Ok, S::Error> {
+    match found {
+        Some(found) => spread(found, to),
+        None => to.serialize_none(),
+    }
 }
 
 impl Report {
@@ -190,6 +199,7 @@ impl Report {
                 "threads",
                 "times as fast",
                 "quartiles",
+                "by processor time",
                 "ms",
                 "peer ms",
                 "examples/s",
@@ -282,6 +292,7 @@ impl Report {
                 row.threads.to_string(),
                 times(row.ratio.median),
                 range(row.ratio),
+                row.cpu_ratio.map(|ratio| times(ratio.median)).unwrap_or_default(),
                 ms(row.ms),
                 ms(row.peer_ms),
                 format!("{:.0}", row.examples_per_second),

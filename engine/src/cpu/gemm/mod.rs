@@ -10,12 +10,16 @@
 
 mod kernel;
 mod pack;
+mod unfold;
+
+use std::ops::Range;
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::backend::Isa;
 use crate::number::canon;
 
 pub(super) use self::pack::transpose4;
+pub(super) use self::unfold::{OVERREAD, Run, unfolded};
 
 use self::kernel::Tile;
 use super::isa::{Kernel, Level};
@@ -24,7 +28,7 @@ use super::memory::Shared;
 /// Length of a chunk of k, fixed by the specification.
 pub(super) const CHUNK: usize = 256;
 /// Columns of a packed block of b.
-const COLUMNS: usize = 512;
+pub(super) const COLUMNS: usize = 512;
 /// Distance of the rows of a packed strip of a: more than a chunk, so that rows do not fall on one cache set.
 const STRIDE: usize = CHUNK + 16;
 /// Most rows and columns of a tile over all instruction sets.
@@ -82,7 +86,22 @@ impl Packed {
     /// # Safety
     /// All of b may be read, and [`Packed::len`] elements of `to` written, for nobody else.
     pub(super) unsafe fn new(level: Level, b: Matrix, rows: usize, columns: usize, to: Shared) -> Self {
-        let pack = PackAll { b, rows, columns, to };
+        // SAFETY: owed by the caller.
+        unsafe { Self::pack(level, b, rows, columns, to, 0..rows.div_ceil(CHUNK)) };
+        Self::packed(to, rows, columns)
+    }
+
+    /// An operand [rows, columns] that was packed at `start`.
+    pub(super) fn packed(start: Shared, rows: usize, columns: usize) -> Self {
+        Self { start, rows, columns, row: 0, column: 0 }
+    }
+
+    /// Packs some chunks of rows of `b` [rows, columns] into their part of the room at `to`.
+    ///
+    /// # Safety
+    /// As for [`Packed::new`], for those chunks.
+    pub(super) unsafe fn pack(level: Level, b: Matrix, rows: usize, columns: usize, to: Shared, chunks: Range<usize>) {
+        let pack = PackChunks { b, rows, columns, to, chunks };
         match level.isa() {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => level.run((pack, kernel::Avx512)),
@@ -92,7 +111,6 @@ impl Packed {
             Isa::Neon => level.run((pack, kernel::Neon)),
             _ => level.run((pack, kernel::Portable)),
         }
-        Self { start: to, rows, columns, row: 0, column: 0 }
     }
 
     /// The part from a row and a column.
@@ -112,20 +130,21 @@ impl Packed {
     }
 }
 
-struct PackAll {
+struct PackChunks {
     b: Matrix,
     rows: usize,
     columns: usize,
     to: Shared,
+    chunks: Range<usize>,
 }
 
-impl<T: Tile> Kernel for (PackAll, T) {
+impl<T: Tile> Kernel for (PackChunks, T) {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
-        let PackAll { b, rows, columns, to } = self.0;
-        for p in (0..rows).step_by(CHUNK) {
+        let PackChunks { b, rows, columns, to, chunks } = self.0;
+        for p in chunks.map(|chunk| chunk * CHUNK) {
             // SAFETY: `Packed::new` was promised the operand and the room.
             unsafe {
                 let block = Shared::new(to.at(p * columns.next_multiple_of(T::COLUMNS)));

@@ -65,6 +65,26 @@ fn shapes() -> Vec<Vector> {
     ]
 }
 
+/// Elements chosen along an axis.
+fn choosing() -> Vec<Vector> {
+    let mut vectors = vec![];
+    let cases: &[(&[u32], &[u32], u8)] =
+        &[(&[5], &[9], 0), (&[3, 4], &[3, 6], 1), (&[3, 4], &[7, 4], 0), (&[2, 3, 2], &[2, 40, 2], 1)];
+    for &(shape, ids, axis) in cases {
+        let n = shape[usize::from(axis)];
+        let mut source = Source::new(&format!("gather {shape:?} {axis}"));
+        let operands = vec![source.floats(shape), source.ints(ids, n)];
+        vectors.push(Vector::new(&format!("Gather axis={axis}"), operands, |g, x| g.gather(x[0], x[1], axis)));
+        let operands = vec![source.ints(ids, n), source.floats(ids)];
+        let title = format!("ScatterAdd axis={axis} len={n}");
+        vectors.push(Vector::new(&title, operands, |g, x| g.scatter_add(x[0], x[1], axis, n)));
+    }
+    let mut source = Source::new("gather integers");
+    let operands = vec![source.ints(&[4, 3], 99), source.ints(&[4, 5], 3)];
+    vectors.push(Vector::new("Gather axis=1", operands, |g, x| g.gather(x[0], x[1], 1)));
+    vectors
+}
+
 pub(super) fn moving() -> Vec<Vector> {
-    [constants(), indexing(), shapes()].into_iter().flatten().collect()
+    [constants(), indexing(), shapes(), choosing()].into_iter().flatten().collect()
 }

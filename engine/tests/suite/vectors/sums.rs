@@ -1,6 +1,6 @@
 //! Sums, contractions, rows, attention: whatever adds in an order.
 
-use cairn_engine::graph::{Attention, AttentionInput, RowOp};
+use cairn_engine::graph::{Attention, AttentionInput, Conv2d, RowOp};
 
 use super::{Source, Vector};
 
@@ -49,6 +49,18 @@ pub(super) fn sums() -> Vec<Vector> {
         let operands = vec![Source::new(&format!("argmax {shape:?}")).floats(shape)];
         vectors.push(Vector::new("ArgMax", operands, |g, x| g.argmax(x[0])));
     }
+    let cases: &[(&[u32], u8)] = &[(&[1], 0), (&[256], 0), (&[257], 0), (&[600], 0), (&[3, 4], 1), (&[260, 2, 2], 0)];
+    for &(shape, axis) in cases {
+        for reverse in [false, true] {
+            let operands = vec![Source::new(&format!("cumsum {shape:?} {axis}")).floats(shape)];
+            let title = format!("CumSum axis={axis} reverse={}", u8::from(reverse));
+            vectors.push(Vector::new(&title, operands, |g, x| g.cumsum(x[0], axis, reverse)));
+        }
+    }
+    for (shape, k) in [(&[5, 12][..], 1), (&[2, 2, 33], 7), (&[3, 20], 20), (&[1], 1)] {
+        let operands = vec![Source::new(&format!("topk {shape:?}")).floats(shape)];
+        vectors.push(Vector::new(&format!("TopK k={k}"), operands, |g, x| g.topk(x[0], k)));
+    }
     vectors
 }
 
@@ -87,6 +99,47 @@ pub(super) fn contractions() -> Vec<Vector> {
     };
     let operands = vec![wide(&mut source, &[6, 300]), wide(&mut source, &[300, 5])];
     vectors.push(Vector::new("MatMul ta=0 tb=0", operands, |g, x| g.contraction((x[0], false), (x[1], false))));
+    vectors.extend(convolutions());
+    vectors
+}
+
+fn convolutions() -> Vec<Vector> {
+    let plain = Conv2d { stride: [1, 1], padding: [0, 0], dilation: [1, 1], groups: 1 };
+    let padded = Conv2d { padding: [1, 1], ..plain };
+    let strided = Conv2d { stride: [2, 3], ..padded };
+    let dilated = Conv2d { padding: [3, 2], dilation: [2, 1], ..plain };
+    let grouped = Conv2d { groups: 3, ..padded };
+    let far = Conv2d { stride: [3, 1], dilation: [1, 2], padding: [0, 4], groups: 2 };
+    let cases: [(Conv2d, [u32; 4], [u32; 4]); 8] = [
+        (plain, [1, 1, 1, 1], [1, 1, 1, 1]),
+        (plain, [2, 3, 4, 5], [4, 3, 2, 3]),
+        (padded, [1, 30, 3, 3], [2, 30, 3, 3]),
+        (strided, [2, 2, 7, 8], [3, 2, 3, 3]),
+        (dilated, [1, 2, 5, 4], [3, 2, 3, 2]),
+        (grouped, [2, 3, 4, 4], [6, 1, 3, 3]),
+        (far, [1, 4, 8, 3], [2, 2, 2, 2]),
+        (padded, [3, 1, 9, 10], [30, 1, 3, 3]),
+    ];
+    let mut vectors = vec![];
+    for (options, x, w) in cases {
+        let Conv2d { stride, padding, dilation, groups } = options;
+        let pair = |pair: [u32; 2]| format!("{},{}", pair[0], pair[1]);
+        let arguments =
+            format!("stride={} padding={} dilation={} groups={groups}", pair(stride), pair(padding), pair(dilation));
+        let out = [0, 1].map(|axis| options.output_len(axis, x[axis + 2], w[axis + 2]).unwrap() as u32);
+        let mut source = Source::new(&format!("conv2d {arguments} {x:?} {w:?}"));
+        let [x_operand, w_operand, dy] = [x, w, [x[0], w[0], out[0], out[1]]].map(|shape| source.floats(&shape));
+        let operands = vec![x_operand.clone(), w_operand.clone()];
+        vectors.push(Vector::new(&format!("Conv2d {arguments}"), operands, |g, i| g.conv2d(i[0], i[1], options)));
+        let size = [x[2], x[3]];
+        let title = format!("Conv2dInputGrad size={} {arguments}", pair(size));
+        let operands = vec![w_operand, dy.clone()];
+        vectors.push(Vector::new(&title, operands, |g, i| g.conv2d_input_grad(i[0], i[1], options, size)));
+        let size = [w[2], w[3]];
+        let title = format!("Conv2dWeightGrad size={} {arguments}", pair(size));
+        let operands = vec![x_operand, dy];
+        vectors.push(Vector::new(&title, operands, |g, i| g.conv2d_weight_grad(i[0], i[1], options, size)));
+    }
     vectors
 }
 
