@@ -1,7 +1,7 @@
 //! `cargo bench -p cairn-engine [-- PART…]`: products against the processor's peak, training steps alone and against
 //! candle, on one thread. `cairn bench` measures more.
 //!
-//! Parts: `peak`, `products`, `steps`, or the name of a model.
+//! Parts: `peak`, `products`, `steps`, or the name of a model. The tables are Markdown.
 
 mod candle_step;
 
@@ -31,32 +31,35 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let parts: Vec<&str> = arguments.iter().map(String::as_str).filter(|text| !text.starts_with("--")).collect();
     let wanted = |part: &str| parts.is_empty() || parts.contains(&part);
     if wanted("peak") {
+        println!("| peak of one thread | GFLOP/s |\n|---|---:|");
         for isa in available() {
-            println!("peak, {isa:?}: {:.1} GFLOP/s", fma_peak(isa, SECONDS)? / 1e9);
+            println!("| {isa:?} | {:.1} |", fma_peak(isa, SECONDS)? / 1e9);
         }
     }
     if wanted("products") {
         products()?;
     }
-    for name in MODELS.into_iter().filter(|name| wanted("steps") || parts.contains(name)) {
-        step(name)?;
+    let models: Vec<&str> = MODELS.into_iter().filter(|name| wanted("steps") || parts.contains(name)).collect();
+    if !models.is_empty() {
+        println!("\n| training step, 1 thread | ms | quartiles | examples/s | candle ms | times as fast | quartiles |");
+        println!("|---|---:|---:|---:|---:|---:|---:|");
+        models.into_iter().try_for_each(step)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn products() -> Result<(), Box<dyn Error>> {
     let isa = available().pop().ok_or("no instruction set")?;
+    println!("\n| product: rows, columns, sums | GFLOP/s | share of the peak | quartiles |\n|---|---:|---:|---:|");
     for product in [Product::large(), Product::attention(), Product::small()].concat() {
         let found = shares(&product, isa, PAIRS, 0.1 * SECONDS)?;
-        let Spread { median, low, high } = found.share;
         let Product { batch, m, n, k, ta, tb } = product;
-        println!(
-            "{:>4} {:30} {:6.1} GFLOP/s, {:.2} of the peak ({low:.2}–{high:.2})",
-            if batch > 0 { format!("{batch} x") } else { String::new() },
-            format!("{m} {n} {k}{}{}", if ta { " a swapped" } else { "" }, if tb { " b swapped" } else { "" }),
-            found.speed.median / 1e9,
-            median,
-        );
+        let batch = if batch > 0 { format!("{batch} of ") } else { String::new() };
+        let swapped = [(ta, ", left transposed"), (tb, ", right transposed")];
+        let swapped: String = swapped.iter().filter(|(swapped, _)| *swapped).map(|(_, text)| *text).collect();
+        let Spread { median, low, high } = found.share;
+        let speed = found.speed.median / 1e9;
+        println!("| {batch}{m}, {n}, {k}{swapped} | {speed:.1} | {median:.2} | {low:.2}–{high:.2} |");
     }
     Ok(())
 }
@@ -77,17 +80,11 @@ fn step(name: &str) -> Result<(), Box<dyn Error>> {
         let a = ours.steps(counts[0])?.seconds / counts[0] as f64;
         measured.push((a, candle.steps(counts[1])?.0 / counts[1] as f64));
     }
-    let ours = Spread::of(measured.iter().map(|(ours, _)| 1e3 * ours));
+    let ms = Spread::of(measured.iter().map(|(ours, _)| 1e3 * ours));
+    let candle = Spread::of(measured.iter().map(|(_, candle)| 1e3 * candle)).median;
     let ratio = Spread::of(measured.iter().map(|(ours, candle)| candle / ours));
-    println!(
-        "{name:14} {:9.3} ms ({:.3}–{:.3}), {:9.0} examples/s, {:.2} times as fast as candle ({:.2}–{:.2})",
-        ours.median,
-        ours.low,
-        ours.high,
-        f64::from(model.examples()) / ours.median * 1e3,
-        ratio.median,
-        ratio.low,
-        ratio.high,
-    );
+    let speed = f64::from(model.examples()) / ms.median * 1e3;
+    print!("| {name} | {:.3} | {:.3}–{:.3} | {speed:.0} | {candle:.3} ", ms.median, ms.low, ms.high);
+    println!("| {:.2}x | {:.2}–{:.2} |", ratio.median, ratio.low, ratio.high);
     Ok(())
 }
