@@ -9,7 +9,7 @@ use cairn_protocol::{Hash32, Seed};
 use crate::common::NAMES;
 
 /// Names of a made-up language: consonant and vowel in turn.
-fn data() -> Dataset {
+pub(crate) fn data() -> Dataset {
     let (consonants, vowels) = (b"bdfgklmnprst", b"aeiou");
     let mut names = String::new();
     for i in 0..600usize {
