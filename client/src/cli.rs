@@ -27,6 +27,7 @@ Exit codes:
   2    wrong usage, or the program is refused (diagnostic with line and caret)
   3    a replay refuted the entry
   4    a demo ended without an accepted entry
+  5    a run diverged (the message names step and tensor)
   130  interrupted
 
 Every command takes --json; the fields are described in docs/guide/json.md.";
@@ -319,7 +320,7 @@ Examples:
   cairn run baseline --track shakespeare-small --seed 7 --threads 2
   cairn run train.py --track names --backend reference --budget 50M
 
-Exit codes: 0 done, 1 diverged or failed, 2 refused (diagnostic), 130 interrupted.")]
+Exit codes: 0 done, 1 failed, 2 refused (diagnostic), 5 diverged (step and tensor), 130 interrupted.")]
 pub(crate) struct Run {
     /// The program; `baseline` for the track's own
     #[arg(value_name = "TRAIN.PY")]

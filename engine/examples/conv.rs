@@ -51,7 +51,7 @@ fn main() {
 
 /// Time of one node.
 fn seconds(g: &Graph, id: NodeId, threads: usize) -> f64 {
-    let options = Options { kind: Kind::Cpu, threads, isa: None, fuse: true };
+    let options = Options { kind: Kind::Cpu, threads, isa: None, fuse: true, micro_batch: None };
     let mut cpu = Cpu::new(g, &[id], &options).unwrap();
     let values = |id: NodeId| (0..g.shape(id).unwrap().elements()).map(|i| (i % 97) as f32 * 0.01 - 0.5).collect();
     // The operands are the first two nodes, dy after y, and those of the product.

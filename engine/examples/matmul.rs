@@ -46,7 +46,7 @@ fn speed(m: u32, n: u32, k: u32, ta: bool, tb: bool, isa: Isa, threads: usize) -
         b = g.permute(b, &[1, 0]).unwrap();
     }
     let c = g.matmul(a, b).unwrap();
-    let options = Options { kind: Kind::Cpu, threads, isa: Some(isa), fuse: true };
+    let options = Options { kind: Kind::Cpu, threads, isa: Some(isa), fuse: true, micro_batch: None };
     let mut cpu = Cpu::new(&g, &[c], &options).unwrap();
     let values = |len: u32| (0..len).map(|i| (i % 97) as f32 * 0.01 - 0.5).collect::<Vec<f32>>();
     let params = [values(m * k), values(k * n)];

@@ -1,4 +1,4 @@
-//! Speed of whole training steps: `cargo run --release -p cairn-engine --example step [threads] [fuse|nofuse [NAME [ISA]]]`.
+//! Speed of whole training steps: `cargo run --release -p cairn-engine --example step [threads] [fuse|nofuse [NAME [ISA [ROWS]]]]`.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code, unreachable_pub, missing_docs)]
 
 #[path = "../tests/suite/cases.rs"]
@@ -22,6 +22,7 @@ fn main() {
     let fuse = arguments.get(2).is_none_or(|text| text != "nofuse");
     let only = arguments.get(3);
     let isa = arguments.get(4);
+    let micro_batch = arguments.get(5).map(|rows| rows.parse().unwrap());
     let gpt_of = |vocab, batch, context, width, depth| Gpt {
         vocab,
         batch,
@@ -46,7 +47,8 @@ fn main() {
         let program = gpt(&sizes);
         let nodes = program.phases[0].graph.len();
         for level in available().into_iter().rev().filter(|level| isa.is_none_or(|isa| *isa == format!("{level:?}"))) {
-            let (best, median, bytes) = measure(&program, Options { kind: Kind::Cpu, threads, isa: Some(level), fuse });
+            let (best, median, bytes) =
+                measure(&program, Options { kind: Kind::Cpu, threads, isa: Some(level), fuse, micro_batch });
             println!(
                 "{name:24} {nodes} nodes, {threads} threads, {level:?}: best {:.3} ms, median {:.3} ms, {:.1} MB",
                 best * 1e3,

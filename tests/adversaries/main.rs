@@ -179,7 +179,7 @@ async fn official(worker: &Worker, folder: &Path, seeds: &[Seed]) -> anyhow::Res
     };
     let traced = trace(&track.baseline.source, &context, &Limits::default())?;
     ensure!(traced.graph == track.baseline.graph, "the baseline has another graph here");
-    let options = Options { kind: Backend::Cpu, threads: 1, isa: None, fuse: true };
+    let options = Options { kind: Backend::Cpu, threads: 1, isa: None, fuse: true, micro_batch: None };
     let run = |seed: &Seed| -> anyhow::Result<Run> {
         let Finished { metric, test, leaves, .. } =
             train(&traced.program, &data, seed, track.segments, &options, &mut Silent)?;

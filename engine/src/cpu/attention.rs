@@ -14,6 +14,7 @@ use crate::number::canon;
 use crate::reference::attention::{score, score_grad, visible};
 
 use super::gemm::{CHUNK, Matrix, Packed, Product, Right, STRIP};
+use super::heads::Heads;
 use super::isa::Kernel;
 use super::lanes::{LANES, functions, lanes, update};
 use super::memory::{Place, Shared};
@@ -45,6 +46,13 @@ impl Shape {
             }
             _ => unreachable!("attention takes four axes"),
         }
+    }
+
+    /// The heads side by side, where they are small and many.
+    fn side_by_side(&self) -> Option<Heads> {
+        let lengths = [self.queries, self.keys, self.depth];
+        let own_keys = self.heads == self.key_heads;
+        own_keys.then(|| Heads::new(self.options, self.batch * self.heads, lengths)).flatten()
     }
 
     /// Distance of rows of scores: whole groups of lanes.
@@ -101,14 +109,20 @@ pub(super) struct Forward {
 }
 
 impl Forward {
-    /// A unit is a head of an example.
+    /// A unit is a head of an example, or a group of small ones.
     pub(super) fn pieces(&self, sharing: Sharing) -> Pieces {
         let heads = &self.heads;
-        Pieces::new(heads.batch * heads.heads, 1, heads.queries * heads.cost(), sharing)
+        match heads.side_by_side() {
+            Some(small) => Pieces::new(small.groups(), 1, heads.queries * heads.cost() * LANES / 4, sharing),
+            None => Pieces::new(heads.batch * heads.heads, 1, heads.queries * heads.cost(), sharing),
+        }
     }
 
     /// Elements of scratch that a worker needs.
     pub(super) fn scratch(&self) -> usize {
+        if let Some(small) = self.heads.side_by_side() {
+            return small.forward_scratch();
+        }
         let Shape { keys, depth, .. } = self.heads;
         let parts = [STRIP, Packed::len(depth, keys), Packed::len(keys, depth), ROWS * self.heads.width(), ROWS];
         parts.iter().map(|len| len.next_multiple_of(16)).sum()
@@ -118,6 +132,11 @@ impl Forward {
     /// As for `Step::piece`.
     pub(super) unsafe fn run(&self, context: &Context<'_>, scratch: Shared, units: Range<usize>) {
         let heads = &self.heads;
+        if let Some(small) = heads.side_by_side() {
+            let tensors = [self.q, self.k, self.v, self.y].map(|place| context.at(place));
+            // SAFETY: owed by the caller; groups have disjoint heads, and `scratch` counted the room.
+            return unsafe { small.forward(context.level, scratch, units, tensors) };
+        }
         let Shape { keys, depth, queries, .. } = *heads;
         for unit in units {
             let mut room = Room(scratch);
@@ -334,9 +353,12 @@ struct Head<'a, 'c> {
 }
 
 impl Backward {
-    /// A unit is a head of keys of an example, with all its heads of queries.
+    /// A unit is a head of keys of an example, with all its heads of queries, or a group of small heads.
     pub(super) fn pieces(&self, sharing: Sharing) -> Pieces {
         let heads = &self.heads;
+        if let Some(small) = heads.side_by_side() {
+            return Pieces::new(small.groups(), 1, heads.queries * heads.cost() * LANES / 2, sharing);
+        }
         let queries = heads.queries * heads.heads / heads.key_heads;
         Pieces::new(heads.batch * heads.key_heads, 1, 3 * queries * heads.cost(), sharing)
     }
@@ -353,6 +375,9 @@ impl Backward {
 
     /// Elements of scratch that a worker needs.
     pub(super) fn scratch(&self) -> usize {
+        if let Some(small) = self.heads.side_by_side() {
+            return small.backward_scratch();
+        }
         self.parts().iter().map(|len| len.next_multiple_of(16)).sum()
     }
 
@@ -360,6 +385,12 @@ impl Backward {
     /// As for `Step::piece`.
     pub(super) unsafe fn run(&self, context: &Context<'_>, scratch: Shared, units: Range<usize>) {
         let heads = self.heads;
+        if let Some(small) = heads.side_by_side() {
+            let inputs = self.inputs.map(|place| context.at(place));
+            let gradients = self.gradients.map(|place| place.map(|place| context.at(place)));
+            // SAFETY: owed by the caller; groups have disjoint heads, and `scratch` counted the room.
+            return unsafe { small.backward(context.level, scratch, units, inputs, gradients) };
+        }
         let Shape { keys, depth, queries, .. } = heads;
         let (group, level) = (heads.heads / heads.key_heads, context.level);
         for unit in units {

@@ -8,7 +8,7 @@ use crate::number::canon;
 
 use super::isa::Kernel;
 use super::memory::{Place, Shared};
-use super::step::{Context, Pieces, Sharing};
+use super::step::{Context, Pieces, Sharing, Slice};
 
 /// Columns of an embedding's gradient that are added side by side.
 const STRIPE: usize = 64;
@@ -43,6 +43,8 @@ pub(super) struct Indexed {
     pub(super) width: usize,
     /// Result.
     pub(super) to: Place,
+    /// Whether an embedding's gradient runs over all slices of the batch.
+    pub(super) over_slices: bool,
 }
 
 impl Indexed {
@@ -63,7 +65,9 @@ impl Indexed {
     /// As for `Step::piece`.
     pub(super) unsafe fn run(&self, context: &Context<'_>, units: Range<usize>) {
         let at = |place| context.at(place);
-        context.level.run(Units { indexed: self, values: at(self.values), ids: at(self.ids), to: at(self.to), units });
+        let slice = if self.over_slices { context.slice } else { Slice::WHOLE };
+        let (values, ids, to) = (at(self.values), at(self.ids), at(self.to));
+        context.level.run(Units { indexed: self, values, ids, to, units, slice });
     }
 }
 
@@ -73,6 +77,7 @@ struct Units<'a> {
     ids: Shared,
     to: Shared,
     units: Range<usize>,
+    slice: Slice,
 }
 
 impl Kernel for Units<'_> {
@@ -138,8 +143,8 @@ impl Units<'_> {
         // SAFETY: owed by the caller.
         unsafe {
             let to = |row: usize| self.to.write(row * width + first, columns);
-            for row in 0..rows {
-                to(row).fill(0.0);
+            if self.slice.is_first() {
+                (0..rows).for_each(|row| to(row).fill(0.0));
             }
             for i in 0..count {
                 if let Some(row) = self.named(i) {
@@ -149,9 +154,11 @@ impl Units<'_> {
                     }
                 }
             }
-            for row in 0..rows {
-                for to in to(row) {
-                    *to = canon(*to);
+            if self.slice.is_last() {
+                for row in 0..rows {
+                    for to in to(row) {
+                        *to = canon(*to);
+                    }
                 }
             }
         }

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::gemm::{self, Matrix, Product, Right};
+use super::gemm::{self, Matrix, Packed, Product, Right};
 use super::isa::Level;
 use super::memory::{Place, Shared};
-use super::step::{Context, Pieces, Sharing};
+use super::step::{Context, Pieces, Sharing, Slice};
 
 /// Products with fewer rows or columns are narrow.
 const NARROW: usize = 192;
@@ -29,6 +29,10 @@ pub(super) struct MatMul {
     pub(super) b: (Place, bool),
     /// Result.
     pub(super) c: Place,
+    /// Whether the contraction runs over all slices of the batch, each of which has whole chunks.
+    pub(super) over_slices: bool,
+    /// Where the right operand was packed before, if it was.
+    pub(super) packed: Option<Place>,
     /// Rows and columns of the parts in which a product is split: the units of [`Pieces`].
     pub(super) part: (usize, usize),
 }
@@ -65,7 +69,7 @@ impl MatMul {
 
     /// Elements of scratch that a worker needs.
     pub(super) fn scratch(&self) -> usize {
-        gemm::scratch(self.part.1.min(self.n), self.k)
+        if self.packed.is_some() { gemm::STRIP } else { gemm::scratch(self.part.1.min(self.n), self.k) }
     }
 
     /// # Safety
@@ -78,6 +82,7 @@ impl MatMul {
             let start = Shared::new(unsafe { context.at(place).at(index * rows * columns) });
             Matrix::new(start, if transposed { rows } else { columns }, transposed)
         };
+        let slice = if self.over_slices { context.slice } else { Slice::WHOLE };
         for part in parts {
             let (index, i, j) = (part / (down * across), part / across % down, part % across);
             let (i, j) = (i * self.part.0, j * self.part.1);
@@ -88,14 +93,46 @@ impl MatMul {
                     n: self.part.1.min(n - j),
                     k,
                     a: matrix(self.a, m, k, index).from(i, 0),
-                    b: Right::Matrix(matrix(self.b, k, n, index).from(0, j)),
+                    b: match self.packed {
+                        Some(place) => Right::Packed(Packed::packed(context.at(place), k, n).from(0, j)),
+                        None => Right::Matrix(matrix(self.b, k, n, index).from(0, j)),
+                    },
                     c: Shared::new(context.at(self.c).at(index * m * n + i * n + j)),
                     c_row: n,
-                    continues: false,
-                    ends: true,
+                    continues: !slice.is_first(),
+                    ends: slice.is_last(),
                 }
                 .compute(context.level, scratch);
             }
         }
+    }
+}
+
+/// A right operand that is packed, and rounded, once for all slices of the batch.
+#[derive(Debug)]
+pub(super) struct Pack {
+    /// Length of the contraction.
+    pub(super) k: usize,
+    /// Columns.
+    pub(super) n: usize,
+    /// The operand [k, n], and whether it is stored transposed.
+    pub(super) b: (Place, bool),
+    /// Where it goes: [`Packed::len`] elements.
+    pub(super) to: Place,
+}
+
+impl Pack {
+    /// A unit is a chunk of k.
+    pub(super) fn pieces(&self, sharing: Sharing) -> Pieces {
+        Pieces::new(self.k.div_ceil(gemm::CHUNK), 1, gemm::CHUNK.min(self.k) * self.n, sharing)
+    }
+
+    /// # Safety
+    /// As for `Step::piece`.
+    pub(super) unsafe fn run(&self, context: &Context<'_>, chunks: Range<usize>) {
+        let (place, transposed) = self.b;
+        let b = Matrix::new(context.at(place), if transposed { self.k } else { self.n }, transposed);
+        // SAFETY: the operand and the room are as the planner settled; chunks go to stretches of their own.
+        unsafe { Packed::pack(context.level, b, self.k, self.n, context.at(self.to), chunks) };
     }
 }

@@ -73,6 +73,15 @@ pub(super) struct Place {
     pub(super) region: u32,
     /// First element.
     pub(super) offset: usize,
+    /// How far the next slice of the batch starts behind this one; 0 for what all slices share.
+    pub(super) advance: usize,
+}
+
+impl Place {
+    /// A place that is the same for all slices.
+    pub(super) fn new(region: u32, offset: usize) -> Self {
+        Self { region, offset, advance: 0 }
+    }
 }
 
 /// Numbers of the regions: fixed ones, then one for each parameter, state and output.

@@ -16,7 +16,7 @@ pub(super) struct Draw {
     pub(super) kind: Random,
     /// Name of the stream.
     pub(super) name: String,
-    /// Elements.
+    /// Elements: of a slice, where the tensor is computed slice by slice.
     pub(super) len: usize,
     /// Result.
     pub(super) to: Place,
@@ -38,7 +38,7 @@ impl Draw {
             kind: self.kind,
             stream,
             step: context.step as u32,
-            first: elements.start as u32,
+            first: (context.slice.index * self.len + elements.start) as u32,
             to,
         });
     }

@@ -12,7 +12,7 @@ use crate::reference::unary;
 use super::isa::Kernel;
 use super::lanes::{LANES, padded};
 use super::memory::{Place, Shared};
-use super::step::{Context, Pieces, Sharing};
+use super::step::{Context, Pieces, Sharing, Slice};
 
 /// Elements of a block of a row sum.
 pub(super) const BLOCK: usize = 4096;
@@ -46,6 +46,9 @@ pub(super) struct Reduce {
     /// Axes that stay, and axes that go.
     kept: Axes,
     gone: Axes,
+    /// For a sum by the column rule that runs over all slices of the batch: where the sum of a chunk that a slice leaves
+    /// unfinished waits for the next one. None for a sum within a slice.
+    unfinished: Option<Place>,
 }
 
 impl Reduce {
@@ -82,7 +85,12 @@ impl Reduce {
         if gone.is_empty() {
             gone.push((1, 1));
         }
-        Self { kind, from, to, kept, gone }
+        Self { kind, from, to, kept, gone, unfinished: None }
+    }
+
+    /// The same sum, of which each slice of the batch does a part.
+    pub(super) fn over_slices(self, unfinished: Place) -> Self {
+        Self { unfinished: Some(unfinished), ..self }
     }
 
     /// Elements that one result is made of.
@@ -118,7 +126,9 @@ impl Reduce {
     /// As for `Step::piece`.
     pub(super) unsafe fn run(&self, context: &Context<'_>, units: Range<usize>) {
         let (from, to) = (context.at(self.from), context.at(self.to));
-        context.level.run(Units { reduce: self, from, to, units });
+        let slice = if self.unfinished.is_some() { context.slice } else { Slice::WHOLE };
+        let unfinished = self.unfinished.map(|place| context.at(place));
+        context.level.run(Units { reduce: self, from, to, units, slice, unfinished });
     }
 }
 
@@ -141,6 +151,8 @@ struct Units<'a> {
     from: Shared,
     to: Shared,
     units: Range<usize>,
+    slice: Slice,
+    unfinished: Option<Shared>,
 }
 
 impl Kernel for Units<'_> {
@@ -182,13 +194,7 @@ impl Units<'_> {
                     }
                     self.to.write(unit, 1)[0] = canon(sums.end());
                 }
-                Kind::ColumnSum => {
-                    let mut total = 0.0;
-                    for first in (0..len).step_by(CHUNK) {
-                        total += (first..len.min(first + CHUNK)).fold(0.0, |sum, i| sum + element(i));
-                    }
-                    self.to.write(unit, 1)[0] = canon(total);
-                }
+                Kind::ColumnSum => self.columns::<1>(unit, 1, start),
                 Kind::Max if reduce.contiguous() => self.to.write(unit, 1)[0] = row_max(self.from.read(start, len)),
                 Kind::Max => {
                     self.to.write(unit, 1)[0] = (1..len).map(element).fold(element(0), larger);
@@ -215,23 +221,44 @@ impl Units<'_> {
         let len = reduce.len();
         // SAFETY: owed by the caller.
         unsafe {
-            let row = |i: usize| self.from.read(start + offset(&reduce.gone, i), width);
-            let to = self.to.write(unit / stripes * columns + first, width);
-            if reduce.kind == Kind::Max {
-                to.copy_from_slice(row(0));
-                for i in 1..len {
-                    for (max, &x) in to.iter_mut().zip(row(i)) {
-                        *max = larger(*max, x);
-                    }
-                }
-                return;
+            let at = unit / stripes * columns + first;
+            if reduce.kind == Kind::ColumnSum {
+                return self.columns::<STRIPE>(at, width, start);
             }
-            let mut total = [0.0f32; STRIPE];
-            for chunk in (0..len).step_by(CHUNK) {
-                let mut sum = [0.0f32; STRIPE];
-                for i in chunk..len.min(chunk + CHUNK) {
-                    if width == STRIPE {
-                        for (sum, &x) in sum.iter_mut().zip(&row(i)[..STRIPE]) {
+            let row = |i: usize| self.from.read(start + offset(&reduce.gone, i), width);
+            let to = self.to.write(at, width);
+            to.copy_from_slice(row(0));
+            for i in 1..len {
+                for (max, &x) in to.iter_mut().zip(row(i)) {
+                    *max = larger(*max, x);
+                }
+            }
+        }
+    }
+
+    /// Sums by the column rule of up to `W` columns side by side: results from `at`, operand from `start`.
+    #[inline(always)]
+    unsafe fn columns<const W: usize>(&self, at: usize, width: usize, start: usize) {
+        let (len, slice) = (self.reduce.len(), self.slice);
+        let before = slice.index * len;
+        let (mut total, mut sum) = ([0.0f32; W], [0.0f32; W]);
+        // SAFETY: owed by the caller.
+        unsafe {
+            let row = |i: usize| self.from.read(start + offset(&self.reduce.gone, i), width);
+            let to = self.to.write(at, width);
+            let unfinished = self.unfinished.map(|sums| sums.write(at, width));
+            if !slice.is_first() {
+                total[..width].copy_from_slice(to);
+                if let Some(unfinished) = &unfinished {
+                    sum[..width].copy_from_slice(unfinished);
+                }
+            }
+            let mut i = 0;
+            while i < len {
+                let end = len.min((before + i) / CHUNK * CHUNK + CHUNK - before);
+                for i in i..end {
+                    if width == W {
+                        for (sum, &x) in sum.iter_mut().zip(&row(i)[..W]) {
                             *sum += x;
                         }
                     } else {
@@ -240,12 +267,22 @@ impl Units<'_> {
                         }
                     }
                 }
-                for (total, &sum) in total.iter_mut().zip(&sum) {
-                    *total += sum;
+                i = end;
+                if (before + end).is_multiple_of(CHUNK) || (end == len && slice.is_last()) {
+                    for (total, sum) in total.iter_mut().zip(&mut sum) {
+                        *total += std::mem::take(sum);
+                    }
                 }
             }
-            for (to, &total) in to.iter_mut().zip(&total) {
-                *to = canon(total);
+            if slice.is_last() {
+                for (to, &total) in to.iter_mut().zip(&total) {
+                    *to = canon(total);
+                }
+            } else {
+                to.copy_from_slice(&total[..width]);
+                if let Some(unfinished) = unfinished {
+                    unfinished.copy_from_slice(&sum[..width]);
+                }
             }
         }
     }

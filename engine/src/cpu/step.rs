@@ -10,7 +10,7 @@ use super::conv::Conv;
 use super::elementwise::Program;
 use super::index::Indexed;
 use super::isa::Level;
-use super::matmul::MatMul;
+use super::matmul::{MatMul, Pack};
 use super::memory::{Buffer, Place, Shared};
 use super::moves::Move;
 use super::random::Draw;
@@ -54,14 +54,41 @@ pub(super) struct Context<'a> {
     pub(super) seed: &'a Seed,
     /// Step of the run.
     pub(super) step: u64,
+    /// Slice of the batch that is computed, and how many there are.
+    pub(super) slice: Slice,
+}
+
+/// A slice of the batch; the only one outside of the loop over slices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slice {
+    /// Which one.
+    pub(super) index: usize,
+    /// Number of slices.
+    pub(super) count: usize,
+}
+
+impl Slice {
+    /// The whole batch.
+    pub(super) const WHOLE: Self = Self { index: 0, count: 1 };
+
+    /// Whether none comes before.
+    pub(super) fn is_first(self) -> bool {
+        self.index == 0
+    }
+
+    /// Whether none follows.
+    pub(super) fn is_last(self) -> bool {
+        self.index + 1 == self.count
+    }
 }
 
 impl Context<'_> {
-    /// First element of the tensor at a place.
+    /// First element of the tensor at a place: of this slice's part, where it has one.
     #[inline(always)]
     pub(super) fn at(&self, place: Place) -> Shared {
-        // SAFETY: the plan's places lie inside their regions.
-        Shared::new(unsafe { self.regions[place.region as usize].at(place.offset) })
+        let offset = place.offset + self.slice.index * place.advance;
+        // SAFETY: the plan's places, and the slices of those that advance, lie inside their regions.
+        Shared::new(unsafe { self.regions[place.region as usize].at(offset) })
     }
 }
 
@@ -108,6 +135,8 @@ pub(super) enum Work {
     Elementwise(Program),
     /// A matrix product.
     MatMul(MatMul),
+    /// A right operand of products is packed.
+    Pack(Pack),
     /// Attention.
     Forward(Forward),
     /// Gradients of attention.
@@ -138,6 +167,7 @@ impl Step {
         let pieces = match &work {
             Work::Elementwise(work) => work.pieces(sharing),
             Work::MatMul(work) => work.pieces(sharing),
+            Work::Pack(work) => work.pieces(sharing),
             Work::Forward(work) => work.pieces(sharing),
             Work::Backward(work) => work.pieces(sharing),
             Work::Rows(work) => work.pieces(sharing),
@@ -162,7 +192,7 @@ impl Step {
             Work::Backward(work) => work.scratch(),
             Work::TopK(work) => work.scratch(),
             Work::Conv(work) => work.scratch(),
-            Work::Scan(_) | Work::Choose(_) => 0,
+            Work::Pack(_) | Work::Scan(_) | Work::Choose(_) => 0,
             Work::Reduce(_) | Work::Rows(_) | Work::Move(_) | Work::Indexed(_) | Work::Draw(_) => 0,
         }
     }
@@ -180,6 +210,7 @@ impl Step {
             match &self.work {
                 Work::Elementwise(work) => work.run(context, scratch, range.start, range.end),
                 Work::MatMul(work) => work.run(context, scratch, range),
+                Work::Pack(work) => work.run(context, range),
                 Work::Forward(work) => work.run(context, scratch, range),
                 Work::Backward(work) => work.run(context, scratch, range),
                 Work::Rows(work) => work.run(context, range),

@@ -10,7 +10,7 @@ const VOCAB: u32 = 256;
 const ROWS: u32 = 4;
 const CONTEXT: u32 = 16;
 const SEED: Seed = Seed([3; 32]);
-const OPTIONS: Options = Options { kind: Kind::Reference, threads: 1, isa: None, fuse: false };
+const OPTIONS: Options = Options { kind: Kind::Reference, threads: 1, isa: None, fuse: false, micro_batch: None };
 
 fn text() -> Dataset {
     let letters = (0..40_000u32).map(|i| b'a' + (i.wrapping_mul(2_654_435_761) >> 27) as u8 % 26);

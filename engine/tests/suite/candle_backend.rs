@@ -11,7 +11,7 @@ use crate::closeness::reference;
 use crate::programs::{Gpt, gpt};
 
 fn options(kind: Kind) -> Options {
-    Options { kind, threads: 1, isa: None, fuse: true }
+    Options { kind, threads: 1, isa: None, fuse: true, micro_batch: None }
 }
 
 fn candle(

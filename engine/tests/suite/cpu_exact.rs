@@ -49,6 +49,7 @@ pub(crate) fn options() -> impl Iterator<Item = Options> {
             threads,
             isa: Some(isa),
             fuse,
+            micro_batch: None,
         })
     };
     available().into_iter().flat_map(of)
@@ -355,7 +356,7 @@ fn attention_of_every_kind() {
     let plain = Attention { causal: false, window: 0, scale, soft_cap: 0 };
     let causal = Attention { causal: true, ..plain };
     let cap = 2.5f32.to_bits();
-    let kinds: [(Attention, [u32; 6]); 8] = [
+    let kinds: [(Attention, [u32; 6]); 12] = [
         (plain, [2, 2, 2, 50, 70, 8]),
         (causal, [1, 2, 2, 300, 300, 5]),
         (causal, [2, 4, 2, 97, 97, 16]),
@@ -364,6 +365,11 @@ fn attention_of_every_kind() {
         (Attention { soft_cap: cap, ..causal }, [1, 3, 1, 130, 130, 7]),
         (Attention { soft_cap: cap, ..plain }, [1, 2, 2, 3, 260, 300]),
         (causal, [3, 2, 2, 1, 1, 2]),
+        // Small heads, side by side: whole groups, and rests.
+        (causal, [8, 4, 4, 16, 16, 4]),
+        (plain, [3, 7, 7, 3, 37, 5]),
+        (Attention { window: 6, ..causal }, [2, 5, 5, 40, 40, 9]),
+        (plain, [2, 4, 4, 250, 7, 2]),
     ];
     for (options, [batch, heads, key_heads, queries, keys, depth]) in kinds {
         let mut g = Graph::default();
@@ -436,7 +442,7 @@ fn moved_elements_keep_their_bits() {
 fn an_instruction_set_that_the_processor_lacks_is_an_error() {
     let graph = Graph::default();
     for isa in [Isa::Scalar, Isa::Neon, Isa::Avx2, Isa::Avx512] {
-        let options = Options { kind: Kind::Cpu, threads: 1, isa: Some(isa), fuse: true };
+        let options = Options { kind: Kind::Cpu, threads: 1, isa: Some(isa), fuse: true, micro_batch: None };
         match prepare(&options, &graph, &[]) {
             Ok(_) => assert!(available().contains(&isa)),
             Err(error) => assert_eq!(error, BackendError::Isa(isa, available())),

@@ -165,7 +165,7 @@ fn random_graphs_have_the_bits_of_the_reference() {
 }
 
 /// The point at which a program's training starts, and what a step gives.
-fn start(program: &Program) -> (Point, Vec<NodeId>) {
+pub(crate) fn start(program: &Program) -> (Point, Vec<NodeId>) {
     let phase = &program.phases[0];
     let vocab = program.params[0].shape.0[0];
     let point = Point {
@@ -179,7 +179,7 @@ fn start(program: &Program) -> (Point, Vec<NodeId>) {
 }
 
 /// Runs some steps and gives everything that came out.
-fn train(program: &Program, executor: &mut dyn Executor, steps: u64) -> Vec<Vec<u32>> {
+pub(crate) fn train(program: &Program, executor: &mut dyn Executor, steps: u64) -> Vec<Vec<u32>> {
     let (mut point, wanted) = start(program);
     let mut all = vec![];
     for step in 0..steps {

@@ -10,6 +10,7 @@ mod closeness;
 mod cpu_exact;
 mod cpu_fuzz;
 mod cpu_ops;
+mod cpu_slices;
 mod gradients;
 mod misfits;
 mod price;

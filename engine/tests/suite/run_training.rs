@@ -14,7 +14,7 @@ use crate::programs::{Gpt, gpt};
 
 const VOCAB: u32 = 256;
 const SEED: Seed = Seed([7; 32]);
-const OPTIONS: Options = Options { kind: Kind::Reference, threads: 1, isa: None, fuse: false };
+const OPTIONS: Options = Options { kind: Kind::Reference, threads: 1, isa: None, fuse: false, micro_batch: None };
 
 /// Every text below repeats this, so that a bigram model can learn it.
 const PHRASE: &[u8] = b"to be or not to be, that is the question: ";

@@ -122,15 +122,34 @@ pub(crate) fn call(machine: &mut Machine<'_>, id: u16, arguments: Arguments) -> 
     }
 }
 
-/// What to do instead of an operation that the language plans to have and does not have yet.
-pub(crate) fn missing(name: &str) -> Option<&'static str> {
+/// What to write instead of a name that other libraries have.
+pub(crate) fn elsewhere(name: &str) -> Option<&'static str> {
     Some(match name {
-        "conv1d" | "conv2d" => "shift with pad and slices, and multiply by a matrix for each shift",
-        "cumsum" => "multiply by a triangular mask: build it from arange and `<=`",
-        "gather" | "scatter_add" => "take(x, ids) takes one element of each row; embedding(ids, table) takes rows",
-        "topk" | "sort" | "argsort" => "max and argmax give the largest",
-        "ema" | "EMA" => "the last parameters are evaluated; lower the learning rate at the end instead",
+        "rand" => "write uniform(shape)",
+        "randn" => "write normal(shape)",
+        "randint" => "write to_int(floor(uniform(shape) * n))",
+        "bernoulli" => "write uniform(shape) < p, or dropout(x, p)",
+        "bmm" | "mm" | "dot" | "inner" => "write a @ b, or einsum",
+        "leaky_relu" => "write where(x > 0, x, 0.01 * x)",
+        "elu" => "write where(x > 0, x, exp(minimum(x, 0.0)) - 1)",
+        "mish" => "write x * tanh(softplus(x))",
+        "swish" => "write silu(x)",
+        "log1p" => "write log(1 + x)",
+        "expm1" => "write exp(x) - 1",
+        "std" => "write var(x, dim, correction=1) ** 0.5",
+        "norm" => "write (x * x).sum(dim) ** 0.5",
+        "prod" => "write exp(log(x).sum(dim)) for x above 0",
+        "add" | "sub" | "mul" | "div" | "pow" => "write the operator",
+        "index_select" => "write x[:, ids]",
+        "eye" => "write one_hot(arange(n), n)",
+        "linspace" => "write start + to_float(arange(n)) * step",
+        "tensor" | "array" | "as_tensor" => "write full(shape, value), or to_float(arange(n))",
+        "ema" | "EMA" => "write EMA = 0.999 at module level: evaluation then reads the averages",
         "checkpoint" => "memory is priced by the canonical schedule; use a smaller batch",
+        "scaled_dot_product_attention" => "write attention(q, k, v, causal=True)",
+        "nn" | "Linear" | "Module" | "Embedding" | "Parameter" | "functional" => {
+            "write functions: param(name, shape) is a weight, x @ w a layer"
+        }
         _ => return None,
     })
 }

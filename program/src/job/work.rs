@@ -125,7 +125,7 @@ fn options(choice: &BackendChoice) -> Result<Options, String> {
             ));
         }
     };
-    Ok(Options { kind, threads: usize::from(choice.threads.max(1)), isa, fuse: choice.fuse })
+    Ok(Options { kind, threads: usize::from(choice.threads.max(1)), isa, fuse: choice.fuse, micro_batch: None })
 }
 
 /// Whose proofs to hash, of which commit, and the key of the audit.

@@ -52,12 +52,10 @@ impl Lowerer<'_> {
 /// There is no such name in `cairn` or `math`.
 pub(crate) fn unknown(home: Home, name: &str) -> Box<Fault> {
     let module = home.name();
-    if home == Home::Cairn
-        && let Some(hint) = builtin::missing(name)
-    {
-        return Fault::new(Kind::Unavailable, format!("`{name}` is not available yet")).hint(hint);
-    }
     let fault = Fault::new(Kind::Name, format!("`{module}` has no '{name}'"));
+    if let Some(hint) = builtin::elsewhere(name).filter(|_| home == Home::Cairn) {
+        return fault.hint(hint);
+    }
     match nearest(name, builtin::names(home)) {
         Some(near) => fault.hint(format!("did you mean '{near}'?")),
         None => fault,

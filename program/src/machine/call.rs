@@ -270,8 +270,8 @@ impl Machine<'_> {
         }
         let message = format!("{} has no attribute '{name}'", self.article(value));
         let fault = Fault::new(Kind::Attribute, message);
-        if let Some(hint) = builtin::missing(name).filter(|_| matches!(value, Value::Tensor(..))) {
-            return Err(Fault::new(Kind::Unavailable, format!("`{name}` is not available yet")).hint(hint));
+        if let Some(hint) = builtin::elsewhere(name).filter(|_| matches!(value, Value::Tensor(..))) {
+            return Err(fault.hint(hint));
         }
         Err(match nearest(name, builtin::method_names(value)) {
             Some(near) => fault.hint(format!("did you mean '{near}'?")),

@@ -6,6 +6,7 @@
 //!
 //! *Invariant:* every name that a program can import, and every method of a tensor, is in exactly one row.
 
+mod convolutions;
 mod elementwise;
 mod layers;
 mod measure;
@@ -31,6 +32,10 @@ pub enum Section {
     Shapes,
     /// What takes indices.
     Indices,
+    /// What depends on order along an axis.
+    Order,
+    /// Convolutions and pooling.
+    Convolutions,
     /// What networks are made of.
     Layers,
     /// Objectives.
@@ -43,13 +48,15 @@ pub enum Section {
 
 impl Section {
     /// All sections in the order of the manual.
-    pub const ALL: [Section; 10] = [
+    pub const ALL: [Section; 12] = [
         Section::Leaves,
         Section::Elementwise,
         Section::Reductions,
         Section::Products,
         Section::Shapes,
         Section::Indices,
+        Section::Order,
+        Section::Convolutions,
         Section::Layers,
         Section::Losses,
         Section::Random,
@@ -65,6 +72,8 @@ impl Section {
             Section::Products => "Products",
             Section::Shapes => "Shapes",
             Section::Indices => "Indices",
+            Section::Order => "Order",
+            Section::Convolutions => "Convolutions",
             Section::Layers => "Layers",
             Section::Losses => "Losses",
             Section::Random => "Randomness",
@@ -174,7 +183,7 @@ def optimizer():
 /// Every operation, in the order of the manual.
 pub fn operations() -> impl Iterator<Item = &'static Operation> {
     Section::ALL.into_iter().flat_map(|section| {
-        [layers::ROWS, elementwise::ROWS, reductions::ROWS, shapes::ROWS, training::ROWS]
+        [layers::ROWS, elementwise::ROWS, reductions::ROWS, shapes::ROWS, convolutions::ROWS, training::ROWS]
             .into_iter()
             .flatten()
             .filter(move |operation| operation.section == section)

@@ -7,25 +7,13 @@ const FREE: &str = "0";
 const RENAMED: &str = "the same elements in another shape";
 
 const fn shape(
-    [names, methods]: [&'static [&'static str]; 2],
+    names: [&'static [&'static str]; 2],
     signature: &'static str,
     about: &'static str,
-    [shapes, gradient, price]: [&'static str; 3],
-    [example, refused]: [&'static str; 2],
+    terms: [&'static str; 3],
+    examples: [&'static str; 2],
 ) -> Operation {
-    Operation {
-        section: Section::Shapes,
-        place: Place::Model,
-        names,
-        methods,
-        signature,
-        about,
-        shapes,
-        gradient,
-        price,
-        example,
-        refused,
-    }
+    row(Section::Shapes, names, signature, about, terms, examples)
 }
 
 pub(super) const ROWS: &[Operation] = &[
@@ -180,4 +168,123 @@ pub(super) const ROWS: &[Operation] = &[
         example: "one_hot(x, 256)",
         refused: "one_hot(x, 0)",
     },
+    row(
+        Section::Indices,
+        [&["gather"], &["gather"]],
+        "gather(x: Tensor, dim: int, index: Tensor) -> Tensor",
+        "PyTorch's: elements along an axis that ids name, one for each id; 0 where an id is outside. Integers give integers.",
+        [
+            "x and index with as many axes; all but `dim` at most as long as x's → that of index",
+            "`scatter_add` of dy",
+            "16 an element of the result; backward 16 an element of x and of dy",
+        ],
+        ["gather(h, 1, to_int(uniform((32, 64, 64)) * 63))", "gather(h, 1, x)"],
+    ),
+    row(
+        Section::Indices,
+        [&["scatter_add"], &["scatter_add"]],
+        "scatter_add(x: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor",
+        "x, to which the elements of `src` are added along an axis where ids say; ids outside are ignored.",
+        [
+            "index and src of one shape, that of x but for `dim` → that of x",
+            "dy to x, `gather` of dy to src",
+            "32 an element of x, 16 an element of src",
+        ],
+        ["zeros(32, 256).scatter_add(1, x, ones(32, 64))", "zeros(32, 256).scatter_add(1, x, ones(32, 63))"],
+    ),
+    row(
+        Section::Order,
+        [&["cumsum"], &["cumsum"]],
+        "cumsum(x: Tensor, dim: int) -> Tensor",
+        "Along an axis, the sum of all elements up to each one, it included.",
+        ["any → the same", "the sum of dy from each element to the end", "24 an element"],
+        ["h.cumsum(dim=1)", "h.cumsum(dim=3)"],
+    ),
+    row(
+        Section::Order,
+        [&["topk"], &["topk"]],
+        "topk(x: Tensor, k: int, dim: int = -1, largest: bool = True) -> tuple[Tensor, Tensor]",
+        "The k largest elements of an axis and their ids, best first, equal ones by ascending id; the smallest with `largest=False`.",
+        [
+            "[.., n] → [.., k] twice",
+            "dy to the elements that were chosen; none through ids",
+            "32·b an element of x, b the binary digits of k, and 16 an element chosen",
+        ],
+        ["topk(h, 4)", "topk(h, 65)"],
+    ),
+    row(
+        Section::Order,
+        [&["sort"], &["sort"]],
+        "sort(x: Tensor, dim: int = -1, descending: bool = False) -> tuple[Tensor, Tensor]",
+        "The elements of an axis in order and their ids; equal ones keep their order.",
+        ["any → the same twice", "dy to where each element came from", "as `topk` of all elements; 16 more ascending"],
+        ["sort(h, dim=1)", "sort(h, dim=3)"],
+    ),
+    row(
+        Section::Order,
+        [&["argsort"], &["argsort"]],
+        "argsort(x: Tensor, dim: int = -1, descending: bool = False) -> Tensor",
+        "The ids of `sort`.",
+        ["any → the same", "none", "as `sort`"],
+        ["argsort(h)", "argsort(h, dim=3)"],
+    ),
+    row(
+        Section::Order,
+        [&["flip"], &["flip"]],
+        "flip(x: Tensor, dims: int | Shape) -> Tensor",
+        "Axes turned round.",
+        [
+            "any → the same",
+            "dy turned round",
+            "16 an element, and 32 to move another axis than the first; backward the same and 16 more",
+        ],
+        ["flip(h, 1)", "flip(h, 3)"],
+    ),
+    row(
+        Section::Order,
+        [&["roll"], &["roll"]],
+        "roll(x: Tensor, shifts: int, dims: int) -> Tensor",
+        "Elements moved along an axis, those beyond the end back to the start.",
+        ["any → the same", "dy rolled back", "32 an element"],
+        ["roll(x, 1, 1)", "roll(x, 1, 2)"],
+    ),
+    row(
+        Section::Shapes,
+        [&["tril"], &["tril"]],
+        "tril(x: Tensor, diagonal: int = 0) -> Tensor",
+        "The last two axes on and below a diagonal, zeros elsewhere.",
+        ["[.., m, n] → the same", "the same triangle of dy", "16 an element, and 16·m·n"],
+        ["tril(ones(64, 64))", "tril(v)"],
+    ),
+    row(
+        Section::Shapes,
+        [&["triu"], &["triu"]],
+        "triu(x: Tensor, diagonal: int = 0) -> Tensor",
+        "The last two axes on and above a diagonal, zeros elsewhere.",
+        ["[.., m, n] → the same", "the same triangle of dy", "16 an element, and 16·m·n"],
+        ["triu(h, 1)", "triu(v)"],
+    ),
 ];
+
+const fn row(
+    section: Section,
+    [names, methods]: [&'static [&'static str]; 2],
+    signature: &'static str,
+    about: &'static str,
+    [shapes, gradient, price]: [&'static str; 3],
+    [example, refused]: [&'static str; 2],
+) -> Operation {
+    Operation {
+        section,
+        place: Place::Model,
+        names,
+        methods,
+        signature,
+        about,
+        shapes,
+        gradient,
+        price,
+        example,
+        refused,
+    }
+}

@@ -30,12 +30,12 @@ pub(super) fn einsum(m: &mut Machine<'_>, a: Arguments) -> Outcome<Value> {
     let output = distinct(output)?;
     let mut operands = Vec::with_capacity(given.len());
     for (letters, value) in inputs.into_iter().zip(given) {
-        let (id, letters) = (m.float_operand("einsum", value)?, distinct(letters)?);
+        let (id, letters) = (m.float_operand("einsum", value)?, alphabetic(letters)?);
         let shape = m.shape_of(id)?;
         if shape.len() != letters.len() {
             return fail(Kind::Shape, format!("einsum: {} letters for a tensor of shape {shape:?}", letters.len()));
         }
-        operands.push(Lettered { id, letters });
+        operands.push(m.without_twins(Lettered { id, letters })?);
     }
     if let Some(unknown) = output.iter().find(|letter| !operands.iter().any(|of| of.letters.contains(letter))) {
         return fail(Kind::Value, format!("einsum: '{}' of the result is in no operand", char::from(*unknown)));
@@ -52,8 +52,28 @@ pub(super) fn einsum(m: &mut Machine<'_>, a: Arguments) -> Outcome<Value> {
     Ok(m.tensor_of(order.id))
 }
 
-/// Letters of one operand: a to z and A to Z, none of them twice.
+/// The first letter that stands twice, and where.
+fn twins(letters: &[u8]) -> Option<(usize, usize)> {
+    (0..letters.len()).find_map(|second| {
+        let first = letters.iter().take(second).position(|letter| Some(letter) == letters.get(second))?;
+        Some((first, second))
+    })
+}
+
+/// Letters of the result: none of them twice.
 fn distinct(letters: &str) -> Outcome<Vec<u8>> {
+    let letters = alphabetic(letters)?;
+    match twins(&letters) {
+        Some((at, _)) => {
+            let letter = letters.get(at).map_or('?', |&byte| char::from(byte));
+            fail(Kind::Value, format!("einsum: '{letter}' stands twice in the result"))
+        }
+        None => Ok(letters),
+    }
+}
+
+/// Letters of one operand: a to z and A to Z.
+fn alphabetic(letters: &str) -> Outcome<Vec<u8>> {
     let bytes = letters.as_bytes();
     if let Some(i) = bytes.iter().position(|byte| !byte.is_ascii_alphabetic()) {
         let shown = letters.get(i..).and_then(|rest| rest.chars().next()).unwrap_or('?');
@@ -63,17 +83,36 @@ fn distinct(letters: &str) -> Outcome<Vec<u8>> {
             "name every axis by a letter, `...` too",
         );
     }
-    match bytes.iter().enumerate().find(|(i, byte)| bytes.iter().take(*i).any(|earlier| earlier == *byte)) {
-        Some((_, byte)) => fail_hint(
-            Kind::Unavailable,
-            format!("einsum: '{}' twice in one operand is not available yet", char::from(*byte)),
-            "multiply by a mask of the diagonal and sum",
-        ),
-        None => Ok(bytes.to_vec()),
-    }
+    Ok(bytes.to_vec())
 }
 
 impl Machine<'_> {
+    /// The diagonal of each pair of axes with one letter: every (n + 1)-th element of the n² that they have together.
+    fn without_twins(&mut self, mut of: Lettered) -> Outcome<Lettered> {
+        while let Some((first, second)) = twins(&of.letters) {
+            let shape = self.shape_of(of.id)?;
+            let [n, other] = [first, second].map(|at| shape.get(at).copied().unwrap_or(1));
+            let letter = of.letters.get(first).copied().unwrap_or(b'?');
+            if n != other {
+                let letter = char::from(letter);
+                return fail(Kind::Shape, format!("einsum: axis '{letter}' has lengths [{n}] and [{other}]"));
+            }
+            let others = (0..shape.len()).filter(|&at| at != first && at != second);
+            let perm: Vec<u8> = others.clone().chain([first, second]).map(|at| at as u8).collect();
+            let mut lengths: Vec<i64> = others.clone().filter_map(|at| shape.get(at)).map(|&n| n.into()).collect();
+            let last = lengths.len() as u8;
+            lengths.push(i64::from(n) * i64::from(n));
+            let flat = self.new_shape("einsum", &lengths)?;
+            let together = self.permuted(of.id, &perm)?;
+            let together = self.build(1, |graph| graph.reshape(together, flat))?;
+            let together = self.node("einsum", together)?;
+            let diagonal = self.stepped_axis(together, last, [0, n, n + 1])?;
+            let letters = others.filter_map(|at| of.letters.get(at)).copied().chain([letter]).collect();
+            of = Lettered { id: self.node("einsum", diagonal)?, letters };
+        }
+        Ok(of)
+    }
+
     /// A tensor without the axes that neither the result nor the other operand has.
     fn summed(&mut self, of: &Lettered, output: &[u8], other: &[u8]) -> Outcome<Lettered> {
         let kept = |letter: &u8| output.contains(letter) || other.contains(letter);

@@ -22,6 +22,15 @@ impl Machine<'_> {
             BinaryOp::Div => self.arithmetic(op, Binary::Div, a, b),
             BinaryOp::MatMul => self.product(a, b),
             BinaryOp::Pow => self.power(a, b),
+            BinaryOp::FloorDiv | BinaryOp::Mod if self.are_integers([a, b])? => {
+                let floor = self.whole_quotient(a, b)?;
+                if op == BinaryOp::FloorDiv {
+                    return self.unary(Unary::ToInt, floor);
+                }
+                let whole = self.pair(Binary::Mul, floor, b)?;
+                let rest = self.pair(Binary::Sub, a, whole)?;
+                self.unary(Unary::ToInt, rest)
+            }
             BinaryOp::FloorDiv => {
                 let quotient = self.arithmetic(op, Binary::Div, a, b)?;
                 self.unary(Unary::Floor, quotient)
@@ -43,22 +52,40 @@ impl Machine<'_> {
             let message = format!("`{}` does not go with {} and {}", op.symbol(), self.article(a), self.article(b));
             return fail(Kind::Type, message);
         }
-        let (left, right) = (self.operand(op.symbol(), a)?, self.operand(op.symbol(), b)?);
-        let integers = |m: &Self, id, value| -> Outcome<bool> {
-            Ok(m.dtype_of(id)? == DType::I32 || matches!(m.number(value), Some(Number::Int(_))))
-        };
-        if op != BinaryOp::Div && integers(self, left, a)? && integers(self, right, b)? {
-            return fail_hint(
-                Kind::Unavailable,
-                "arithmetic on integer tensors is not available yet",
-                "convert first: to_float(x); ids are compared, embedded or one-hot encoded as they are",
-            );
+        let result = self.pair(binary, a, b)?;
+        if op != BinaryOp::Div && self.are_integers([a, b])? { self.unary(Unary::ToInt, result) } else { Ok(result) }
+    }
+
+    /// Whether operands are integers, as tensors or numbers, at least one of them a tensor.
+    pub(crate) fn are_integers(&self, operands: impl IntoIterator<Item = Value>) -> Outcome<bool> {
+        let mut any = false;
+        for operand in operands {
+            match (operand, self.number(operand)) {
+                (Value::Tensor(..), _) if self.dtype_of(self.node("operand", operand)?)? == DType::I32 => any = true,
+                (_, Some(Number::Int(_))) => {}
+                _ => return Ok(false),
+            }
         }
-        self.pair(binary, a, b)
+        Ok(any)
+    }
+
+    /// ⌊a / b⌋ of integers: half an element above a, where no rounding crosses a whole number.
+    fn whole_quotient(&mut self, a: Value, b: Value) -> Outcome<Value> {
+        let Some(divisor) = self.number(b).map(Number::float).filter(|&divisor| divisor > 0.0) else {
+            return fail_hint(
+                Kind::Type,
+                "integer tensors are divided by whole numbers above 0",
+                "convert first: floor(to_float(a) / to_float(b))",
+            );
+        };
+        let above = self.pair(Binary::Add, a, Value::Float(0.5))?;
+        let quotient = self.pair(Binary::Div, above, Value::Float(divisor))?;
+        self.unary(Unary::Floor, quotient)
     }
 
     pub(crate) fn negate_tensor(&mut self, a: Value) -> Outcome<Value> {
-        self.unary(Unary::Neg, a)
+        let negative = self.unary(Unary::Neg, a)?;
+        if self.are_integers([a])? { self.unary(Unary::ToInt, negative) } else { Ok(negative) }
     }
 
     fn product(&mut self, a: Value, b: Value) -> Outcome<Value> {
@@ -182,6 +209,14 @@ impl Machine<'_> {
         }
     }
 
+    /// The node of an integer operand that may be a number.
+    fn integer_operand(&mut self, what: &str, value: Value) -> Outcome<u32> {
+        match self.number(value) {
+            Some(Number::Int(int)) => self.integer_scalar(int),
+            _ => self.node(what, value),
+        }
+    }
+
     /// An integer that every element of an I32 tensor can be compared with.
     pub(crate) fn integer_scalar(&mut self, int: i64) -> Outcome<u32> {
         let Ok(int) = i32::try_from(int) else {
@@ -206,7 +241,13 @@ pub(super) fn unary(m: &mut Machine<'_>, a: Arguments, name: &str, op: Unary) ->
 
 pub(super) fn pairwise(m: &mut Machine<'_>, a: Arguments, name: &str, op: Binary) -> Outcome<Value> {
     let [x, y] = a.two(m, name, ["a|x|input", "b|y|other"])?;
-    m.pair(op, x, y)
+    larger(m, op, x, y)
+}
+
+/// `maximum` or `minimum`; of integers it is an integer.
+fn larger(m: &mut Machine<'_>, op: Binary, x: Value, y: Value) -> Outcome<Value> {
+    let result = m.pair(op, x, y)?;
+    if m.are_integers([x, y])? { m.unary(Unary::ToInt, result) } else { Ok(result) }
 }
 
 pub(super) fn comparison(m: &mut Machine<'_>, a: Arguments, name: &str, op: CompareOp) -> Outcome<Value> {
@@ -231,9 +272,17 @@ pub(super) fn square(m: &mut Machine<'_>, a: Arguments) -> Outcome<Value> {
 
 pub(super) fn where_(m: &mut Machine<'_>, a: Arguments) -> Outcome<Value> {
     let [mask, x, y] = a.bind(m, "where", ["condition|mask", "a|x|input", "b|y|other"], 3)?;
-    let mask = m.float_operand("where: mask", mask.unwrap_or(Value::None))?;
-    let x = m.float_operand("where", x.unwrap_or(Value::None))?;
-    let y = m.float_operand("where", y.unwrap_or(Value::None))?;
+    choose(m, "where", [mask, x, y].map(|value| value.unwrap_or(Value::None)))
+}
+
+/// The second where the first is not 0, else the third; integers where both are.
+pub(super) fn choose(m: &mut Machine<'_>, what: &str, [mask, x, y]: [Value; 3]) -> Outcome<Value> {
+    let mask = m.float_operand(&format!("{what}: mask"), mask)?;
+    let (x, y) = if m.are_integers([x, y])? {
+        (m.integer_operand(what, x)?, m.integer_operand(what, y)?)
+    } else {
+        (m.float_operand(what, x)?, m.float_operand(what, y)?)
+    };
     m.build(3, |graph| graph.where_(mask, x, y))
 }
 
@@ -246,7 +295,7 @@ pub(super) fn clip(m: &mut Machine<'_>, a: Arguments) -> Outcome<Value> {
     }
     for (bound, op) in bounds {
         if let Some(bound) = bound.filter(|bound| *bound != Value::None) {
-            x = m.pair(op, x, bound)?;
+            x = larger(m, op, x, bound)?;
         }
     }
     Ok(x)

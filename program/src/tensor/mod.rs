@@ -6,11 +6,13 @@
 //! *Invariant:* nodes come into the graph through its checked constructors only, each paid for and blamed on the source
 //! line of the call that built it.
 
+mod convolution;
 mod einsum;
 mod elementwise;
 mod index;
 mod layer;
 mod leaf;
+mod order;
 mod random;
 mod reduce;
 mod shape;
@@ -36,7 +38,9 @@ pub(crate) const FUNCTIONS: &[Entry] = &[
     entry("adamw", crate::optimise::adamw),
     entry("arange", leaf::arange),
     entry("argmax", index::argmax),
+    entry("argsort", order::argsort),
     entry("attention", layer::attention),
+    entry("avg_pool2d", convolution::avg_pool2d),
     entry("broadcast_to", shape::broadcast_to),
     entry("cat", shape::concat),
     entry("chunk", shape::chunk),
@@ -45,8 +49,11 @@ pub(crate) const FUNCTIONS: &[Entry] = &[
     entry("clip_by_global_norm", crate::optimise::clip_by_global_norm),
     entry("concat", shape::concat),
     entry("concatenate", shape::concat),
+    entry("conv1d", convolution::conv1d),
+    entry("conv2d", convolution::conv2d),
     entry("cos", |m, a| elementwise::unary(m, a, "cos", Unary::Cos)),
     entry("cross_entropy", layer::cross_entropy),
+    entry("cumsum", order::cumsum),
     entry("dropout", random::dropout),
     entry("einsum", einsum::einsum),
     entry("embedding", layer::embedding),
@@ -55,9 +62,11 @@ pub(crate) const FUNCTIONS: &[Entry] = &[
     entry("exp", |m, a| elementwise::unary(m, a, "exp", Unary::Exp)),
     entry("expand_dims", shape::unsqueeze),
     entry("flatten", shape::flatten),
+    entry("flip", order::flip),
     entry("floor", |m, a| elementwise::unary(m, a, "floor", Unary::Floor)),
     entry("full", leaf::full),
     entry("full_like", leaf::full_like),
+    entry("gather", order::gather),
     entry("ge", |m, a| elementwise::comparison(m, a, "ge", crate::ast::CompareOp::GtE)),
     entry("gelu", elementwise::gelu),
     entry("group", crate::optimise::group),
@@ -71,8 +80,10 @@ pub(crate) const FUNCTIONS: &[Entry] = &[
     entry("log_softmax", layer::log_softmax),
     entry("logsumexp", reduce::logsumexp),
     entry("lt", |m, a| elementwise::comparison(m, a, "lt", crate::ast::CompareOp::Lt)),
+    entry("masked_fill", order::masked_fill),
     entry("matmul", elementwise::matmul),
     entry("max", reduce::max),
+    entry("max_pool2d", convolution::max_pool2d),
     entry("maximum", |m, a| elementwise::pairwise(m, a, "maximum", Binary::Max)),
     entry("mean", reduce::mean),
     entry("min", reduce::min),
@@ -94,10 +105,12 @@ pub(crate) const FUNCTIONS: &[Entry] = &[
     entry("relu", |m, a| elementwise::unary(m, a, "relu", Unary::Relu)),
     entry("reshape", shape::reshape),
     entry("rms_norm", layer::rms_norm),
+    entry("roll", order::roll),
     entry("rope", layer::rope),
     entry("round", |m, a| elementwise::unary(m, a, "round", Unary::Round)),
     entry("round_to", elementwise::round_to),
     entry("rsqrt", |m, a| elementwise::unary(m, a, "rsqrt", Unary::Rsqrt)),
+    entry("scatter_add", order::scatter_add),
     entry("sgd", crate::optimise::sgd),
     entry("sigmoid", |m, a| elementwise::unary(m, a, "sigmoid", Unary::Sigmoid)),
     entry("sign", |m, a| elementwise::unary(m, a, "sign", Unary::Sign)),
@@ -105,6 +118,7 @@ pub(crate) const FUNCTIONS: &[Entry] = &[
     entry("sin", |m, a| elementwise::unary(m, a, "sin", Unary::Sin)),
     entry("softmax", layer::softmax),
     entry("softplus", elementwise::softplus),
+    entry("sort", order::sort),
     entry("split", shape::split),
     entry("sqrt", |m, a| elementwise::unary(m, a, "sqrt", Unary::Sqrt)),
     entry("squeeze", shape::squeeze),
@@ -114,7 +128,11 @@ pub(crate) const FUNCTIONS: &[Entry] = &[
     entry("take", index::take),
     entry("tanh", |m, a| elementwise::unary(m, a, "tanh", Unary::Tanh)),
     entry("to_float", elementwise::to_float),
+    entry("to_int", order::to_int),
+    entry("topk", order::topk),
     entry("transpose", shape::transpose),
+    entry("tril", |m, a| order::triangle(m, a, "tril", true)),
+    entry("triu", |m, a| order::triangle(m, a, "triu", false)),
     entry("uniform", |m, a| random::random(m, a, "uniform", cairn_engine::graph::Random::Uniform)),
     entry("unsqueeze", shape::unsqueeze),
     entry("var", reduce::var),
@@ -127,21 +145,28 @@ pub(crate) const METHODS: &[Entry] = &[
     entry("abs", |m, a| elementwise::unary(m, a, "abs", Unary::Abs)),
     entry("amax", reduce::max),
     entry("argmax", index::argmax),
+    entry("argsort", order::argsort),
     entry("chunk", shape::chunk),
     entry("clamp", elementwise::clip),
     entry("clip", elementwise::clip),
     entry("cos", |m, a| elementwise::unary(m, a, "cos", Unary::Cos)),
+    entry("cumsum", order::cumsum),
     entry("detach", elementwise::stop_gradient),
     entry("dim", shape::ndim),
     entry("erf", |m, a| elementwise::unary(m, a, "erf", Unary::Erf)),
     entry("exp", |m, a| elementwise::unary(m, a, "exp", Unary::Exp)),
     entry("expand", shape::expand),
     entry("flatten", shape::flatten),
+    entry("flip", order::flip),
     entry("float", elementwise::to_float),
     entry("floor", |m, a| elementwise::unary(m, a, "floor", Unary::Floor)),
+    entry("gather", order::gather),
+    entry("int", |m, a| order::truncated(m, a, "int")),
     entry("log", |m, a| elementwise::unary(m, a, "log", Unary::Log)),
     entry("log_softmax", layer::log_softmax),
     entry("logsumexp", reduce::logsumexp),
+    entry("long", |m, a| order::truncated(m, a, "long")),
+    entry("masked_fill", order::masked_fill),
     entry("matmul", elementwise::matmul),
     entry("max", reduce::max),
     entry("mean", reduce::mean),
@@ -153,20 +178,26 @@ pub(crate) const METHODS: &[Entry] = &[
     entry("reciprocal", |m, a| elementwise::unary(m, a, "reciprocal", Unary::Recip)),
     entry("relu", |m, a| elementwise::unary(m, a, "relu", Unary::Relu)),
     entry("reshape", shape::reshape),
+    entry("roll", order::roll),
     entry("round", |m, a| elementwise::unary(m, a, "round", Unary::Round)),
     entry("rsqrt", |m, a| elementwise::unary(m, a, "rsqrt", Unary::Rsqrt)),
+    entry("scatter_add", order::scatter_add),
     entry("sigmoid", |m, a| elementwise::unary(m, a, "sigmoid", Unary::Sigmoid)),
     entry("sign", |m, a| elementwise::unary(m, a, "sign", Unary::Sign)),
     entry("sin", |m, a| elementwise::unary(m, a, "sin", Unary::Sin)),
     entry("size", shape::size),
     entry("softmax", layer::softmax),
+    entry("sort", order::sort),
     entry("split", shape::split),
     entry("sqrt", |m, a| elementwise::unary(m, a, "sqrt", Unary::Sqrt)),
     entry("square", elementwise::square),
     entry("squeeze", shape::squeeze),
     entry("sum", reduce::sum),
     entry("tanh", |m, a| elementwise::unary(m, a, "tanh", Unary::Tanh)),
+    entry("topk", order::topk),
     entry("transpose", shape::transpose),
+    entry("tril", |m, a| order::triangle(m, a, "tril", true)),
+    entry("triu", |m, a| order::triangle(m, a, "triu", false)),
     entry("unsqueeze", shape::unsqueeze),
     entry("var", reduce::var),
     entry("view", shape::reshape),
@@ -188,6 +219,8 @@ pub(crate) enum Table {
     Step,
     /// 1 / (1 − β^(step + 1)): what makes up for a moment's start at zero.
     Correction(f64),
+    /// 1 − d of a decay d or a schedule of decays, 1 at the first step: what an average takes of a new value.
+    Average(Value),
 }
 
 /// The graph under construction, and what the graphs of one program share.
@@ -206,6 +239,8 @@ pub(crate) struct Tracer {
     param_nodes: Vec<Option<NodeId>>,
     pub(crate) states: Vec<StateVar>,
     state_by_name: BTreeMap<String, usize>,
+    /// States that evaluation reads in place of the parameters, in their order; empty where it reads the parameters.
+    pub(crate) averages: Vec<u32>,
     /// New value of each state in this graph.
     states_out: Vec<Option<NodeId>>,
     /// Scalars of this graph, each built once.
@@ -227,10 +262,15 @@ impl Tracer {
     /// Nodes built from now on come from the line of this byte.
     pub(crate) fn blame(&mut self, at: u32) {
         self.at = at;
-        let line = self.line_starts.partition_point(|&start| start <= at) as u32;
+        let line = self.line_at(at);
         if let Some(graph) = &mut self.graph {
             graph.set_line(line);
         }
+    }
+
+    /// The line of a byte of the source, from 1.
+    pub(crate) fn line_at(&self, at: u32) -> u32 {
+        self.line_starts.partition_point(|&start| start <= at) as u32
     }
 
     /// Where the program is.
@@ -437,7 +477,11 @@ impl Machine<'_> {
         let Some(shape) = self.tracer.params.get(index).map(|known| known.param.shape.clone()) else {
             return fail(Kind::Internal, "a parameter that is not there");
         };
-        let value = self.build(0, |graph| graph.param(index as u32, shape))?;
+        let average = self.tracer.averages.get(index).copied().filter(|_| !self.tracer.training);
+        let value = self.build(0, |graph| match average {
+            Some(state) => graph.state(state, shape),
+            None => graph.param(index as u32, shape),
+        })?;
         if let Value::Tensor(_, id) = value {
             self.tracer.param_nodes.resize(self.tracer.params.len(), None);
             if let Some(slot) = self.tracer.param_nodes.get_mut(index) {
@@ -447,18 +491,21 @@ impl Machine<'_> {
         Ok(value)
     }
 
+    /// The index of a table, a new one where it is new.
+    pub(crate) fn table_index(&mut self, table: Table) -> Outcome<u32> {
+        let known = self.tracer.tables.iter().position(|known| *known == table);
+        if known.is_none() && self.tracer.tables.len() >= self.limits.tables as usize {
+            return fail(Kind::Limit, format!("more than {} schedules", self.limits.tables));
+        }
+        Ok(known.unwrap_or_else(|| {
+            self.tracer.tables.push(table);
+            self.tracer.tables.len() - 1
+        }) as u32)
+    }
+
     /// The scalar of a table in this graph.
     pub(crate) fn table(&mut self, table: Table) -> Outcome<Value> {
-        let index = match self.tracer.tables.iter().position(|known| *known == table) {
-            Some(index) => index,
-            None => {
-                if self.tracer.tables.len() >= self.limits.tables as usize {
-                    return fail(Kind::Limit, format!("more than {} schedules", self.limits.tables));
-                }
-                self.tracer.tables.push(table);
-                self.tracer.tables.len() - 1
-            }
-        };
+        let index = self.table_index(table)? as usize;
         self.tracer.table_nodes.resize(self.tracer.tables.len(), None);
         if let Some(Some(id)) = self.tracer.table_nodes.get(index) {
             return Ok(self.tensor_of(*id));

@@ -32,6 +32,10 @@ impl Machine<'_> {
         let shape = Shape(vec![phase.batch, phase.context]);
         let x = self.build(0, |graph| graph.input(0, shape.clone(), DType::I32))?;
         let y = self.build(0, |graph| graph.input(1, shape, DType::I32))?;
+        let x = match module.augment {
+            Some(augment) => self.augmented(augment, x)?,
+            None => x,
+        };
         let loss = match module.loss {
             Some(loss) => self.call_module(loss, &[x, y])?,
             None => {
@@ -58,6 +62,26 @@ impl Machine<'_> {
         }
         let states = (0..self.tracer.states.len()).map(|i| self.tracer.state_out(i)).collect();
         Ok(Drafted { graph: self.tracer.end(), loss, params, states })
+    }
+
+    /// The training ids after the program's `augment`: ids of the same shape.
+    fn augmented(&mut self, augment: Value, x: Value) -> Outcome<Value> {
+        let changed = self.call_module(augment, &[x])?;
+        if !matches!(changed, Value::Tensor(..)) {
+            let message = format!("augment(x) gives {}, not a tensor", self.article(changed));
+            return fail_hint(Kind::Program, message, "return ids of the same shape");
+        }
+        let (old, new) = (self.node("augment", x)?, self.node("augment", changed)?);
+        let (wanted, got) = (self.shape_of(old)?, self.shape_of(new)?);
+        if self.dtype_of(new)? != DType::I32 || wanted != got {
+            let kind = if self.dtype_of(new)? == DType::I32 { "ids" } else { "floats" };
+            return fail_hint(
+                Kind::Shape,
+                format!("augment(x) gives {kind} of shape {got:?}, and ids of shape {wanted:?} are needed"),
+                "it changes ids, not how many there are; to_int(x) makes ids of floats",
+            );
+        }
+        Ok(changed)
     }
 
     fn updated(&mut self, module: &Module, index: usize, gradient: Value) -> Outcome<NodeId> {

@@ -5,6 +5,7 @@
 //! *Invariant:* the result is a function of the source, the [`TraceContext`] and the [`Limits`]; white space, comments
 //! and the names of variables and functions do not reach it.
 
+mod average;
 mod budget;
 mod build;
 mod plan;

@@ -3,6 +3,7 @@
 use cairn_engine::graph::{Phase, Program, program_id};
 use cairn_engine::price;
 
+use super::average::Averages;
 use super::build::Drafted;
 use super::{TraceContext, Traced};
 use crate::diagnostic::Kind;
@@ -30,6 +31,10 @@ pub(super) struct Module {
     pub(super) model: Value,
     pub(super) loss: Option<Value>,
     pub(super) grad_transform: Option<Value>,
+    /// What training ids pass through.
+    pub(super) augment: Option<Value>,
+    /// Decay of the averages that are evaluated: a number or a schedule.
+    pub(super) ema: Option<Value>,
     pub(super) groups: Vec<Group>,
 }
 
@@ -42,6 +47,7 @@ pub(super) fn program(machine: &mut Machine<'_>, context: &TraceContext) -> Outc
     for phase in &stated {
         drafts.push(machine.training(&module, *phase, &context.data)?);
     }
+    let averages = machine.averages(&module)?;
     let last = stated.last().map_or(1, |phase| phase.context);
     let rows = context.data.evaluation_rows(last);
     let (eval, output) = machine.evaluation(&module, rows, last, &context.data)?;
@@ -50,7 +56,7 @@ pub(super) fn program(machine: &mut Machine<'_>, context: &TraceContext) -> Outc
     let shares = shares(&stated);
     let mut phases = Vec::with_capacity(stated.len());
     for ((draft, stated), share_ppm) in drafts.into_iter().zip(&stated).zip(&shares) {
-        phases.push(finished(machine, draft, stated, *share_ppm)?);
+        phases.push(finished(machine, draft, stated, *share_ppm, averages.as_ref())?);
     }
     let mut program = Program {
         params: machine.tracer.params.iter().map(|known| known.param.clone()).collect(),
@@ -84,16 +90,6 @@ pub(super) fn program(machine: &mut Machine<'_>, context: &TraceContext) -> Outc
 }
 
 fn module(machine: &mut Machine<'_>) -> Outcome<Module> {
-    for (name, what) in [("EMA", "an average of the parameters"), ("augment", "augmentation")] {
-        if machine.global(name).is_some() {
-            let message = format!("`{name}` ({what}) is not available yet");
-            return fail_hint(
-                Kind::Unavailable,
-                message,
-                "leave it out, or choose another name for a constant of your own",
-            );
-        }
-    }
     let Some(model) = function(machine, "model")? else {
         return fail_hint(
             Kind::Program,
@@ -103,6 +99,8 @@ fn module(machine: &mut Machine<'_>) -> Outcome<Module> {
     };
     let loss = function(machine, "loss")?;
     let grad_transform = function(machine, "grad_transform")?;
+    let augment = function(machine, "augment")?;
+    let ema = super::average::decay(machine)?;
     let groups = match function(machine, "optimizer")? {
         Some(optimizer) => {
             let groups = machine.call_at(optimizer, &[], Default::default())?;
@@ -113,7 +111,7 @@ fn module(machine: &mut Machine<'_>) -> Outcome<Module> {
             vec![Group { pattern: "*".into(), optimiser: adamw }]
         }
     };
-    Ok(Module { model, loss, grad_transform, groups })
+    Ok(Module { model, loss, grad_transform, augment, ema, groups })
 }
 
 /// A function that the module may define.
@@ -203,7 +201,13 @@ fn shares(stated: &[Stated]) -> Vec<u32> {
 }
 
 /// A phase with every parameter and state, also those that only others use, and without what nothing needs.
-fn finished(machine: &Machine<'_>, draft: Drafted, stated: &Stated, share_ppm: u32) -> Outcome<Phase> {
+fn finished(
+    machine: &Machine<'_>,
+    draft: Drafted,
+    stated: &Stated,
+    share_ppm: u32,
+    averages: Option<&Averages>,
+) -> Outcome<Phase> {
     let Drafted { mut graph, loss, mut params, mut states } = draft;
     let known = &machine.tracer.params;
     params.resize(known.len(), None);
@@ -215,6 +219,14 @@ fn finished(machine: &Machine<'_>, draft: Drafted, stated: &Stated, share_ppm: u
         });
     }
     states.resize(machine.tracer.states.len(), None);
+    if let Some(averages) = averages {
+        let new = averages.updated(machine, &mut graph, &params_out)?;
+        for (&state, new) in machine.tracer.averages.iter().zip(new) {
+            if let Some(slot) = states.get_mut(state as usize) {
+                *slot = Some(new);
+            }
+        }
+    }
     let mut states_out = Vec::with_capacity(states.len());
     for (i, (state, new)) in machine.tracer.states.iter().zip(states).enumerate() {
         states_out.push(match new {

@@ -17,6 +17,7 @@ impl Machine<'_> {
             Table::Schedule(function) => self.function_name(self.ast, function),
             Table::Step => "step".to_owned(),
             Table::Correction(_) => "bias correction".to_owned(),
+            Table::Average(_) => "1 - EMA".to_owned(),
         };
         self.tracer.tables.iter().enumerate().map(|(i, table)| format!("{i}: {}", name(table))).collect()
     }
@@ -48,14 +49,30 @@ impl Machine<'_> {
             all.push(match table {
                 Table::Step => (0..steps).map(|step| step as f32).collect(),
                 Table::Correction(beta) => (0..steps).map(|step| correction(beta, step)).collect(),
-                Table::Schedule(function) => self.schedule(function, steps, &mut fuel)?,
+                Table::Schedule(function) => self.schedule(function, steps, &mut fuel, Ok)?,
+                Table::Average(Value::Float(decay)) => (0..steps).map(|step| newness(decay, step)).collect(),
+                Table::Average(schedule) => {
+                    let mut weights =
+                        self.schedule(schedule, steps, &mut fuel, |decay| match (0.0..=1.0).contains(&decay) {
+                            true => Ok(1.0 - decay),
+                            false => fail(Kind::Value, format!("EMA gives {decay}; a decay is 0 to 1")),
+                        })?;
+                    weights.iter_mut().take(1).for_each(|weight| *weight = 1.0);
+                    weights
+                }
             });
         }
         Ok(all)
     }
 
     /// A schedule at every step, each alone: nothing that one evaluation leaves behind reaches the next.
-    fn schedule(&mut self, function: Value, steps: u64, fuel: &mut u64) -> Outcome<Vec<f32>> {
+    fn schedule(
+        &mut self,
+        function: Value,
+        steps: u64,
+        fuel: &mut u64,
+        meant: fn(f64) -> Outcome<f64>,
+    ) -> Outcome<Vec<f32>> {
         let mark = self.heap.mark();
         let memory = self.memory;
         self.frozen = Some(mark);
@@ -65,7 +82,7 @@ impl Machine<'_> {
             let arguments = [Value::Int(step as i64), Value::Int(steps as i64)];
             let result = self.call_at(function, &arguments, Span::default());
             let value = result
-                .and_then(|value| self.table_value(value, step))
+                .and_then(|value| self.table_value(value, step, meant))
                 .map_err(|fault| self.at_step(fault, function, step))?;
             values.push(value);
             let used = self.fuel.limit - self.fuel.left;
@@ -81,9 +98,9 @@ impl Machine<'_> {
         Ok(values)
     }
 
-    fn table_value(&self, value: Value, step: u64) -> Outcome<f32> {
+    fn table_value(&self, value: Value, step: u64, meant: fn(f64) -> Outcome<f64>) -> Outcome<f32> {
         match self.number(value).map(|number| number.float()) {
-            Some(float) if float.is_finite() => Ok(f32::from_bits(bits(float))),
+            Some(float) if float.is_finite() => Ok(f32::from_bits(bits(meant(float)?))),
             Some(_) => fail(Kind::Value, format!("the schedule is not a finite number at step {step}")),
             None => fail(Kind::Type, format!("a schedule gives a number, not {}", self.article(value))),
         }
@@ -100,6 +117,11 @@ impl Machine<'_> {
         }
         fault
     }
+}
+
+/// 1 − d, and 1 at the first step.
+fn newness(decay: f64, step: u64) -> f32 {
+    f32::from_bits(bits(if step == 0 { 1.0 } else { 1.0 - decay }))
 }
 
 /// 1 / (1 − β^(step + 1)).

@@ -64,7 +64,8 @@ const ALL: &str = "param, embedding, softmax, log_softmax, rms_norm, layer_norm,
     silu, softplus, exp, log, sqrt, rsqrt, tanh, sigmoid, erf, sin, cos, sign, floor, where, maximum, minimum, clip, dropout, \
     uniform, normal, one_hot, argmax, take, stack, concat, cat, chunk, split, pad, arange, full, zeros, ones, full_like, \
     zeros_like, ones_like, mean, var, logsumexp, reshape, transpose, permute, broadcast_to, flatten, squeeze, unsqueeze, \
-    stop_gradient, einsum, to_float, round_to, linear, is_training, matmul, reciprocal";
+    stop_gradient, einsum, to_float, round_to, linear, is_training, matmul, reciprocal, conv1d, conv2d, \
+    max_pool2d, avg_pool2d, cumsum, gather, scatter_add, topk, sort, argsort, flip, roll, tril, triu, masked_fill, to_int";
 
 /// Small seeded generator: the standard library has none, and quality does not matter.
 pub(crate) struct Dice(pub(crate) u64);

@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod attacks;
+mod averages;
 mod common;
 mod cpython;
 mod differential;
+mod examples;
 mod identity;
 mod language;
 mod manual;
@@ -13,6 +15,7 @@ mod operations;
 mod optimisers;
 mod refused;
 mod roots;
+mod shim;
 mod source;
 mod tracks;
 mod trains;

@@ -19,6 +19,19 @@ fn shapes_are_those_of_pytorch_and_numpy() {
         ("h[..., None]", "(4, 16, 8, 1)"),
         ("h[:, :-1]", "(4, 15, 8)"),
         ("h[:, -3:]", "(4, 3, 8)"),
+        ("h[:, ::2]", "(4, 8, 8)"),
+        ("h[:, 1::3]", "(4, 5, 8)"),
+        ("h[::3, 2:15:5, -1]", "(2, 3)"),
+        ("h[:, ::100]", "(4, 1, 8)"),
+        ("h[:, 15:0:-20]", "(4, 1, 8)"),
+        ("x[:, ::5]", "(4, 4)"),
+        ("h[:, arange(5)]", "(4, 5, 8)"),
+        ("h[0, x]", "(4, 16, 8)"),
+        ("h[1:, 2:, x[0]]", "(3, 14, 16)"),
+        ("h[..., x, 0]", "(4, 4, 16)"),
+        ("h[:, None, x]", "(4, 1, 4, 16, 8)"),
+        ("h[0, 0][x]", "(4, 16)"),
+        ("h[x]", "(4, 16, 16, 8)"),
         ("h.reshape(4, -1)", "(4, 128)"),
         ("h.view(-1)", "(512,)"),
         ("reshape(h, (2, 2, 16, 8))", "(2, 2, 16, 8)"),
@@ -40,6 +53,10 @@ fn shapes_are_those_of_pytorch_and_numpy() {
         ("h.logsumexp(dim=-1)", "(4, 16)"),
         ("argmax(h, dim=-1)", "(4, 16)"),
         ("argmax(h, -1, keepdim=True)", "(4, 16, 1)"),
+        ("argmax(h, dim=1)", "(4, 8)"),
+        ("argmax(h, dim=0, keepdim=True)", "(1, 16, 8)"),
+        ("argmax(h)", "()"),
+        ("h.argmax(keepdim=True)", "(1, 1, 1)"),
         ("h @ zeros(8, 5)", "(4, 16, 5)"),
         ("h @ h.transpose(1, 2)", "(4, 16, 16)"),
         ("h[0, 0] @ zeros(8, 5)", "(5,)"),
@@ -80,10 +97,37 @@ fn shapes_are_those_of_pytorch_and_numpy() {
         ("einsum('btc, bsc -> bts', h, h)", "(4, 16, 16)"),
         ("einsum('btc->cb', h)", "(8, 4)"),
         ("einsum('btc->', h)", "()"),
+        ("einsum('aba->ba', h[..., :4])", "(16, 4)"),
+        ("einsum('aaba,ac->bc', h[:, :4, None, :4], zeros(4, 3))", "(1, 3)"),
         ("einsum('btc,d->dtbc', h, ones(3))", "(3, 16, 4, 8)"),
         ("arange(5)", "(5,)"),
         ("full((2, 3), 0.5)", "(2, 3)"),
         ("zeros_like(h)", "(4, 16, 8)"),
+        ("conv2d(h[:, None], zeros(3, 1, 5, 3))", "(4, 3, 12, 6)"),
+        ("conv2d(h[:, None], zeros(3, 1, 5, 3), zeros(3), stride=(3, 2), padding=(2, 1))", "(4, 3, 6, 4)"),
+        ("conv2d(h[:, None], zeros(3, 1, 4, 3), padding='same', dilation=(1, 2))", "(4, 3, 16, 8)"),
+        ("conv2d(h.reshape(4, 4, 8, 4), zeros(6, 2, 3, 3), groups=2, padding='valid')", "(4, 6, 6, 2)"),
+        ("conv1d(h, zeros(5, 16, 3))", "(4, 5, 6)"),
+        ("conv1d(h, zeros(16, 1, 3), padding=2, dilation=2, groups=16, bias=zeros(16))", "(4, 16, 8)"),
+        ("conv1d(h, zeros(5, 16, 2), padding='same')", "(4, 5, 8)"),
+        ("max_pool2d(h[None], (3, 2))", "(1, 4, 5, 4)"),
+        ("avg_pool2d(h[None], 2, stride=2)", "(1, 4, 8, 4)"),
+        ("h.cumsum(0)", "(4, 16, 8)"),
+        ("gather(h, 2, x[..., None])", "(4, 16, 1)"),
+        ("gather(x, dim=1, index=x[:, :3])", "(4, 3)"),
+        ("zeros(4, 27).scatter_add(1, x, ones(4, 16))", "(4, 27)"),
+        ("topk(h, 3)[0]", "(4, 16, 3)"),
+        ("topk(h, 3, dim=1, largest=False)[1]", "(4, 3, 8)"),
+        ("sort(h, dim=0)[1]", "(4, 16, 8)"),
+        ("argsort(h, descending=True)", "(4, 16, 8)"),
+        ("flip(h, (0, 2))", "(4, 16, 8)"),
+        ("roll(x, -1, dims=1)", "(4, 16)"),
+        ("tril(ones(16, 16))", "(16, 16)"),
+        ("embedding(x % 3 + 1, zeros(4, 2))", "(4, 16, 2)"),
+        ("embedding(where(x > 3, x, 0), zeros(4, 2))", "(4, 16, 2)"),
+        ("embedding(maximum(-x, -3) + 3, zeros(4, 2))", "(4, 16, 2)"),
+        ("embedding((h[..., 0] * 3).long().clamp(0, 3), zeros(4, 2))", "(4, 16, 2)"),
+        ("one_hot(arange(27)[x], 27)", "(4, 16, 27)"),
         ("h.size()", "size (4, 16, 8)"),
     ] {
         let body = match shape.strip_prefix("size ") {
@@ -134,6 +178,11 @@ fn composites_compute_their_formulas() {
     type Formula = fn(&[f64], usize) -> f64;
     fn most(x: &[f64]) -> f64 {
         x.iter().copied().fold(f64::MIN, f64::max)
+    }
+    fn ranked(x: &[f64]) -> Vec<f64> {
+        let mut sorted = x.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        sorted
     }
     fn mean_of(x: &[f64]) -> f64 {
         x.iter().sum::<f64>() / x.len() as f64
@@ -197,6 +246,49 @@ fn composites_compute_their_formulas() {
         }),
         ("concat([h[..., 4:], h[..., :4]], dim=-1)", |x, i| x[(i + 4) % 8]),
         ("pad(h[..., 2:6], 1, 3)", |x, i| if (1..5).contains(&i) { x[i + 1] } else { 0.0 }),
+        ("concat([h[..., ::3], h[..., 1::3], h[..., 2::3]], dim=-1)", |x, i| x[[0, 3, 6, 1, 4, 7, 2, 5][i]]),
+        ("concat([h[..., ::2], h[..., 1::2]], dim=-1)", |x, i| x[[0, 2, 4, 6, 1, 3, 5, 7][i]]),
+        ("pad(h[..., 1:6:4], 0, 6)", |x, i| if i < 2 { x[1 + 4 * i] } else { 0.0 }),
+        ("h[..., argmax(to_float(arange(8))[:, None] == 7 - to_float(arange(8)), dim=1)]", |x, i| x[7 - i]),
+        ("h * one_hot(argmax(h.mT, dim=1), 8)", |x, i| if x[i] == most(x) { x[i] } else { 0.0 }),
+        ("h * 0 + einsum('rtcc->rtc', h.unsqueeze(-1) * one_hot(arange(8), 8))", |x, i| x[i]),
+        ("cumsum(h, -1)", |x, i| x[..=i].iter().sum()),
+        ("flip(h, -1)", |x, i| x[7 - i]),
+        ("flip(flip(h, (0, 1)), (1, 0))", |x, i| x[i]),
+        ("roll(h, 3, -1)", |x, i| x[(i + 5) % 8]),
+        ("roll(h, -3, -1)", |x, i| x[(i + 3) % 8]),
+        ("sort(h, -1)[0]", |x, i| ranked(x)[i]),
+        ("sort(h, dim=-1, descending=True)[0]", |x, i| ranked(x)[7 - i]),
+        ("pad(topk(h, 3)[0], 0, 5)", |x, i| if i < 3 { ranked(x)[7 - i] } else { 0.0 }),
+        ("pad(topk(h, 2, largest=False)[0], 3, 3)", |x, i| if i == 3 || i == 4 { ranked(x)[i - 3] } else { 0.0 }),
+        ("gather(h, -1, argsort(h))", |x, i| ranked(x)[i]),
+        ("(h * 0).scatter_add(2, to_int(to_float(arange(8))[None, None] + h * 0), h)", |x, i| x[i]),
+        ("h * 0 + tril(ones(8, 8), -1).sum(1)", |_, i| i as f64),
+        ("h * 0 + triu(ones(8, 8), 2).sum(1)", |_, i| (6.0 - i as f64).max(0.0)),
+        ("h.masked_fill(h < 0.1, 3.0)", |x, i| if x[i] < 0.1 { 3.0 } else { x[i] }),
+        ("h * 0 + to_float(to_int(h * 4))", |x, i| (x[i] * 4.0).round_ties_even()),
+        ("h * 0 + to_float((h * 4).long())", |x, i| (x[i] * 4.0).trunc()),
+        ("h * 0 + to_float(arange(8) * 3 - 5)", |_, i| 3.0 * i as f64 - 5.0),
+        ("h * 0 + to_float((arange(8) * 3 - 5) // 4)", |_, i| ((3.0 * i as f64 - 5.0) / 4.0).floor()),
+        ("h * 0 + to_float((arange(8) * 3 - 5) % 4)", |_, i| (3.0 * i as f64 - 5.0).rem_euclid(4.0)),
+        ("h * 0 + to_float(where(arange(8) > 3, -arange(8), 2))", |_, i| if i > 3 { -(i as f64) } else { 2.0 }),
+        ("h * 0 + to_float(minimum(arange(8), 5) + maximum(arange(8), 5))", |_, i| 5.0 + i as f64),
+        ("h * 0 + to_float(flip(arange(8), 0)[arange(8)])", |_, i| 7.0 - i as f64),
+        // A kernel of 1, 2, 4 over the last axis, one row at a time.
+        (
+            "conv2d(h.unsqueeze(1), stack([ones(1), ones(1) * 2, ones(1) * 4], dim=-1).reshape(1, 1, 1, 3), padding=(0, 1)).squeeze(1)",
+            |x, i| {
+                let at = |j: usize| if (1..=8).contains(&j) { x[j - 1] } else { 0.0 };
+                at(i) + 2.0 * at(i + 1) + 4.0 * at(i + 2)
+            },
+        ),
+        ("conv1d(pad(h.reshape(-1, 1, 8), 2, 0), full((1, 1, 3), 0.5), full((1,), 3.0)).reshape(h.shape)", |x, i| {
+            x[i.saturating_sub(2)..=i].iter().sum::<f64>() * 0.5 + 3.0
+        }),
+        ("concat([max_pool2d(h[None], (1, 2)), avg_pool2d(h[None], (1, 2))], dim=-1)[0]", |x, i| {
+            let (a, b) = (x[2 * (i % 4)], x[2 * (i % 4) + 1]);
+            if i < 4 { a.max(b) } else { (a + b) / 2.0 }
+        }),
         ("stack(chunk(h, 2, dim=-1), dim=-1).flatten(-2)", |x, i| x[i / 2 + 4 * (i % 2)]),
         ("h @ one_hot(arange(8), 8)", |x, i| x[i]),
         ("h * one_hot(argmax(h, dim=-1), 8)", |x, i| if x[i] == most(x) { x[i] } else { 0.0 }),

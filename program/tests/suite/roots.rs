@@ -68,7 +68,7 @@ impl Track {
 }
 
 fn cpu(threads: usize, isa: Option<Isa>, fuse: bool) -> Options {
-    Options { kind: Kind::Cpu, threads, isa, fuse }
+    Options { kind: Kind::Cpu, threads, isa, fuse, micro_batch: None }
 }
 
 #[test]

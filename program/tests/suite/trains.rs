@@ -9,7 +9,7 @@ use cairn_protocol::{Hash32, Seed};
 use crate::common::NAMES;
 
 /// Names of a made-up language: consonant and vowel in turn.
-fn data() -> Dataset {
+pub(crate) fn data() -> Dataset {
     let (consonants, vowels) = (b"bdfgklmnprst", b"aeiou");
     let mut names = String::new();
     for i in 0..600usize {
@@ -53,7 +53,7 @@ fn programs_learn() {
             Ok(traced) => traced,
             Err(diagnostic) => panic!("{}", diagnostic.render(source, "train.py")),
         };
-        let options = Options { kind: Kind::Cpu, threads: 1, isa: None, fuse: true };
+        let options = Options { kind: Kind::Cpu, threads: 1, isa: None, fuse: true, micro_batch: None };
         let mut losses = Losses(Vec::new());
         let finished = train(&traced.program, &data, &Seed([1; 32]), 16, &options, &mut losses).unwrap();
         let (first, metric) = (losses.0[0], finished.metric as f64 / f64::from(1 << 24));

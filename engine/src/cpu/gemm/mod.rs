@@ -12,9 +12,10 @@ mod kernel;
 mod pack;
 mod unfold;
 
+use std::ops::Range;
+
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::backend::Isa;
-use crate::number::canon;
 
 pub(super) use self::pack::transpose4;
 pub(super) use self::unfold::{OVERREAD, Run, unfolded};
@@ -27,10 +28,11 @@ use super::memory::Shared;
 pub(super) const CHUNK: usize = 256;
 /// Columns of a packed block of b.
 pub(super) const COLUMNS: usize = 512;
+/// Rows of a whose packed strips are kept together.
+const ROWS: usize = 96;
 /// Distance of the rows of a packed strip of a: more than a chunk, so that rows do not fall on one cache set.
 const STRIDE: usize = CHUNK + 16;
-/// Most rows and columns of a tile over all instruction sets.
-const TILE_ROWS: usize = 12;
+/// Most columns of a tile over all instruction sets.
 const TILE_COLUMNS: usize = 32;
 
 /// A matrix in memory: element (i, j) stands at `i * row + j * column`; one of the two is 1.
@@ -84,7 +86,22 @@ impl Packed {
     /// # Safety
     /// All of b may be read, and [`Packed::len`] elements of `to` written, for nobody else.
     pub(super) unsafe fn new(level: Level, b: Matrix, rows: usize, columns: usize, to: Shared) -> Self {
-        let pack = PackAll { b, rows, columns, to };
+        // SAFETY: owed by the caller.
+        unsafe { Self::pack(level, b, rows, columns, to, 0..rows.div_ceil(CHUNK)) };
+        Self::packed(to, rows, columns)
+    }
+
+    /// An operand [rows, columns] that was packed at `start`.
+    pub(super) fn packed(start: Shared, rows: usize, columns: usize) -> Self {
+        Self { start, rows, columns, row: 0, column: 0 }
+    }
+
+    /// Packs some chunks of rows of `b` [rows, columns] into their part of the room at `to`.
+    ///
+    /// # Safety
+    /// As for [`Packed::new`], for those chunks.
+    pub(super) unsafe fn pack(level: Level, b: Matrix, rows: usize, columns: usize, to: Shared, chunks: Range<usize>) {
+        let pack = PackChunks { b, rows, columns, to, chunks };
         match level.isa() {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => level.run((pack, kernel::Avx512)),
@@ -94,7 +111,6 @@ impl Packed {
             Isa::Neon => level.run((pack, kernel::Neon)),
             _ => level.run((pack, kernel::Portable)),
         }
-        Self { start: to, rows, columns, row: 0, column: 0 }
     }
 
     /// The part from a row and a column.
@@ -114,20 +130,21 @@ impl Packed {
     }
 }
 
-struct PackAll {
+struct PackChunks {
     b: Matrix,
     rows: usize,
     columns: usize,
     to: Shared,
+    chunks: Range<usize>,
 }
 
-impl<T: Tile> Kernel for (PackAll, T) {
+impl<T: Tile> Kernel for (PackChunks, T) {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
-        let PackAll { b, rows, columns, to } = self.0;
-        for p in (0..rows).step_by(CHUNK) {
+        let PackChunks { b, rows, columns, to, chunks } = self.0;
+        for p in chunks.map(|chunk| chunk * CHUNK) {
             // SAFETY: `Packed::new` was promised the operand and the room.
             unsafe {
                 let block = Shared::new(to.at(p * columns.next_multiple_of(T::COLUMNS)));
@@ -169,8 +186,8 @@ pub(super) struct Product {
     pub(super) ends: bool,
 }
 
-/// Room for the packed rows, and the tile's sums, of any product, in elements.
-pub(super) const STRIP: usize = TILE_ROWS * (STRIDE + TILE_COLUMNS);
+/// Room for the packed rows of any product, in elements.
+pub(super) const STRIP: usize = ROWS * STRIDE;
 
 /// Room for the packed operands of products of at most this size, in elements.
 pub(super) fn scratch(n: usize, k: usize) -> usize {
@@ -222,35 +239,49 @@ impl<T: Tile> Kernel for Blocks<T> {
 
     #[inline(always)]
     fn run(self) {
-        let Product { m, n, k, a, b, .. } = self.product;
+        let Product { n, k, .. } = self.product;
         for p in (0..k).step_by(CHUNK) {
-            let depth = CHUNK.min(k - p);
             for j in (0..n).step_by(COLUMNS) {
-                let width = COLUMNS.min(n - j);
-                // SAFETY: all indices are below m, n and k, within which `compute` was promised the operands;
-                // the strip and the block have their room in the scratch.
-                unsafe {
-                    let strip = self.scratch;
-                    let block = match b {
-                        Right::Packed(packed) => packed.block::<T>(p, j),
-                        Right::Matrix(b) => {
-                            let block = Shared::new(self.scratch.at(STRIP));
-                            pack::columns::<T>(b.from(p, j), depth, width, block);
-                            (block, depth)
-                        }
-                    };
-                    for i in (0..m).step_by(T::ROWS) {
-                        let rows = T::ROWS.min(m - i);
-                        pack::rows::<T>(a.from(i, p), rows, m - i - rows, depth, strip);
-                        self.strip(i, rows, p, depth, j, width, strip, block);
-                    }
-                }
+                // SAFETY: all indices are below m, n and k, within which `compute` was promised the operands.
+                unsafe { self.block(p, CHUNK.min(k - p), j, COLUMNS.min(n - j)) };
             }
         }
     }
 }
 
 impl<T: Tile> Blocks<T> {
+    /// A chunk of some columns of b, against all of a.
+    #[inline(always)]
+    unsafe fn block(&self, p: usize, depth: usize, j: usize, width: usize) {
+        let Product { m, a, b, .. } = self.product;
+        // SAFETY: owed by the caller; the strips and the panels have their room in the scratch.
+        unsafe {
+            let strips = self.scratch;
+            let panels = match b {
+                Right::Packed(packed) => packed.block::<T>(p, j),
+                Right::Matrix(b) => {
+                    let panels = Shared::new(self.scratch.at(STRIP));
+                    pack::columns::<T>(b.from(p, j), depth, width, panels);
+                    (panels, depth)
+                }
+            };
+            for i in (0..m).step_by(ROWS) {
+                let height = ROWS.min(m - i);
+                if a.column != 1 {
+                    pack::strips::<T>(a.from(i, p), height, m - i - height, depth, strips);
+                }
+                for r in (0..height).step_by(T::ROWS) {
+                    let rows = T::ROWS.min(height - r);
+                    let strip = Shared::new(strips.at(r * STRIDE));
+                    if a.column == 1 {
+                        pack::rows::<T>(a.from(i + r, p), rows, depth, strip);
+                    }
+                    self.strip(i + r, rows, p, depth, j, width, strip, panels);
+                }
+            }
+        }
+    }
+
     /// All tiles of one packed strip of rows against one packed block of columns.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)]
@@ -273,43 +304,10 @@ impl<T: Tile> Blocks<T> {
             let columns = T::COLUMNS.min(width - panel);
             // SAFETY: the panel starts inside the block, and rows and columns of the result are below m and n.
             unsafe {
+                let start = product.c.at(i * product.c_row + j + panel);
+                let result = kernel::Result { start, row: product.c_row, first, last };
                 let packed = block.at(panel * block_depth);
-                let sums = strip.at(TILE_ROWS * STRIDE);
-                self.tile.compute(rows, columns, by_rows, depth, strip.at(0), packed, sums);
-                let sums = std::slice::from_raw_parts(sums, TILE_ROWS * TILE_COLUMNS);
-                for r in 0..rows {
-                    let c = product.c.write((i + r) * product.c_row + j + panel, columns);
-                    let sums = &sums[r * T::COLUMNS..][..T::COLUMNS];
-                    if columns == T::COLUMNS {
-                        add(&mut c[..T::COLUMNS], sums, first, last);
-                    } else {
-                        add(c, &sums[..columns], first, last);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Adds a chunk's sums to the total.
-#[inline(always)]
-fn add(c: &mut [f32], sums: &[f32], first: bool, last: bool) {
-    let pairs = c.iter_mut().zip(sums);
-    match (first, last) {
-        (true, true) => {
-            for (c, &sum) in pairs {
-                *c = canon(sum);
-            }
-        }
-        (false, true) => {
-            for (c, &sum) in pairs {
-                *c = canon(*c + sum);
-            }
-        }
-        (true, false) => c.copy_from_slice(sums),
-        (false, false) => {
-            for (c, &sum) in pairs {
-                *c += sum;
+                self.tile.compute(rows, columns, by_rows, depth, strip.at(0), packed, &result);
             }
         }
     }

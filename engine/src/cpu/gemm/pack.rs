@@ -1,39 +1,49 @@
 //! Copies operands into the order in which a tile reads them, rounding each element to 12 significant bits.
 
-use crate::number::round12;
-
 use super::super::memory::Shared;
 use super::kernel::Tile;
-use super::{CHUNK, Matrix, STRIDE, TILE_ROWS};
+use super::{CHUNK, Matrix, STRIDE};
 
-/// Packs `rows` rows of `depth` elements: as rows [`STRIDE`] apart when they are contiguous in memory, else as
-/// columns `T::ROWS` apart. `below` rows follow these in memory.
+/// Columns of a, or rows of b, that are packed side by side.
+const SWEEP: usize = 8;
+
+/// Packs `rows` rows of `depth` elements that are contiguous in memory, as rows [`STRIDE`] apart.
 ///
 /// # Safety
-/// The elements may be read, those of the rows below too; `strip` has room for a strip.
+/// The elements may be read; `strip` has room for a strip.
 #[inline(always)]
-pub(super) unsafe fn rows<T: Tile>(a: Matrix, rows: usize, below: usize, depth: usize, strip: Shared) {
-    const { assert!(CHUNK * T::ROWS + T::LOAD <= TILE_ROWS * STRIDE) };
-    if a.column == 1 {
-        for i in 0..rows {
-            // SAFETY: owed by the caller.
-            let (from, to) = unsafe { (a.start.read(i * a.row, depth), strip.write(i * STRIDE, depth)) };
-            round(to, from);
-        }
-    } else if rows + below >= T::LOAD {
-        // Whole registers: what is too much of one column is written over by the next.
-        for k in 0..depth {
-            // SAFETY: owed by the caller; `T::LOAD` rows are there, and the strip has room for them.
-            let (from, to) = unsafe { (a.start.read(k * a.column, T::LOAD), strip.write(k * T::ROWS, T::LOAD)) };
-            for (to, &x) in to.iter_mut().zip(&from[..T::LOAD]) {
-                *to = round12(x);
+pub(super) unsafe fn rows<T: Tile>(a: Matrix, rows: usize, depth: usize, strip: Shared) {
+    for i in 0..rows {
+        // SAFETY: owed by the caller.
+        unsafe { round::<T>(a.start.at(i * a.row), strip.at(i * STRIDE), depth) };
+    }
+}
+
+/// Packs `rows` rows of `depth` elements whose columns are contiguous in memory, into strips of `T::ROWS`
+/// rows: as columns `T::ROWS` apart. `below` rows follow these in memory.
+///
+/// # Safety
+/// The elements may be read, those of the rows below too; `strips` has room for the strips.
+#[inline(always)]
+pub(super) unsafe fn strips<T: Tile>(a: Matrix, rows: usize, below: usize, depth: usize, strips: Shared) {
+    const { assert!(CHUNK * T::ROWS + T::LOAD <= T::ROWS * STRIDE) };
+    // A few columns at a time, so that each cache line is read once and yet a strip is written in long runs.
+    for first in (0..depth).step_by(SWEEP) {
+        let columns = first..depth.min(first + SWEEP);
+        for i in (0..rows).step_by(T::ROWS) {
+            let (height, after) = (T::ROWS.min(rows - i), rows + below - i);
+            for k in columns.clone() {
+                // SAFETY: owed by the caller; `T::LOAD` rows are there, and the strip has room for them.
+                unsafe {
+                    let (from, to) = (a.start.at(k * a.column + i), strips.at(i * STRIDE + k * T::ROWS));
+                    if after >= T::LOAD {
+                        // A whole register: what is too much of one column is written over by the next.
+                        T::round(from, to);
+                    } else {
+                        T::round_some(from, to, height);
+                    }
+                }
             }
-        }
-    } else {
-        for k in 0..depth {
-            // SAFETY: owed by the caller; CHUNK · T::ROWS elements fit a strip.
-            let (from, to) = unsafe { (a.start.read(k * a.column, rows), strip.write(k * T::ROWS, rows)) };
-            round(to, from);
         }
     }
 }
@@ -46,46 +56,42 @@ pub(super) unsafe fn rows<T: Tile>(a: Matrix, rows: usize, below: usize, depth: 
 #[inline(always)]
 pub(super) unsafe fn columns<T: Tile>(b: Matrix, depth: usize, width: usize, block: Shared) {
     debug_assert!(depth <= CHUNK);
-    for j in (0..width).step_by(T::COLUMNS) {
-        let columns = T::COLUMNS.min(width - j);
-        // SAFETY: owed by the caller.
-        unsafe {
-            let panel = block.write(j * depth, depth * T::COLUMNS);
-            let b = b.from(0, j);
-            if b.column == 1 {
-                contiguous::<T>(b, columns, panel);
-            } else {
-                if columns < T::COLUMNS {
-                    panel.fill(0.0);
-                }
-                transposed::<T>(b, depth, columns, panel);
-                for x in panel.iter_mut() {
-                    *x = round12(*x);
+    if b.column != 1 {
+        for j in (0..width).step_by(T::COLUMNS) {
+            // SAFETY: owed by the caller.
+            unsafe {
+                let panel = block.write(j * depth, depth * T::COLUMNS);
+                transposed::<T>(b.from(0, j), depth, T::COLUMNS.min(width - j), panel);
+            }
+        }
+        return;
+    }
+    for first in (0..depth).step_by(SWEEP) {
+        for j in (0..width).step_by(T::COLUMNS) {
+            let columns = T::COLUMNS.min(width - j);
+            for k in first..depth.min(first + SWEEP) {
+                // SAFETY: owed by the caller.
+                unsafe {
+                    let (from, to) = (b.start.at(k * b.row + j), block.at(j * depth + k * T::COLUMNS));
+                    if columns == T::COLUMNS {
+                        (0..T::COLUMNS).step_by(T::LOAD).for_each(|v| T::round(from.add(v), to.add(v)));
+                    } else {
+                        round::<T>(from, to, columns);
+                        std::slice::from_raw_parts_mut(to.add(columns), T::COLUMNS - columns).fill(0.0);
+                    }
                 }
             }
         }
     }
 }
 
-/// A panel from rows that are contiguous in memory.
-#[inline(always)]
-unsafe fn contiguous<T: Tile>(b: Matrix, columns: usize, panel: &mut [f32]) {
-    for (k, to) in panel.chunks_exact_mut(T::COLUMNS).enumerate() {
-        // SAFETY: owed by the caller of `columns`.
-        let from = unsafe { b.start.read(k * b.row, columns) };
-        if columns == T::COLUMNS {
-            round(to, &from[..T::COLUMNS]);
-        } else {
-            round(&mut to[..columns], from);
-            to[columns..].fill(0.0);
-        }
-    }
-}
-
-/// A panel from columns that are contiguous in memory, not rounded yet.
+/// A panel from columns that are contiguous in memory.
 #[inline(always)]
 unsafe fn transposed<T: Tile>(b: Matrix, depth: usize, columns: usize, panel: &mut [f32]) {
     let (whole_columns, whole_depth) = (columns / 4 * 4, depth / 4 * 4);
+    if columns < T::COLUMNS {
+        panel.fill(0.0);
+    }
     for j in (0..whole_columns).step_by(4) {
         for k in (0..whole_depth).step_by(4) {
             let to = &mut panel[k * T::COLUMNS + j..][..3 * T::COLUMNS + 4];
@@ -104,6 +110,9 @@ unsafe fn transposed<T: Tile>(b: Matrix, depth: usize, columns: usize, panel: &m
             panel[k * T::COLUMNS + j] = from[k];
         }
     }
+    let all = panel.as_mut_ptr();
+    // SAFETY: the panel's own elements.
+    unsafe { round::<T>(all, all, panel.len()) };
 }
 
 /// Writes four columns of four as four rows, `stride` apart.
@@ -143,9 +152,19 @@ pub(in super::super) unsafe fn transpose4(from: [*const f32; 4], to: *mut f32, s
     }
 }
 
+/// Rounds elements to operands.
+///
+/// # Safety
+/// They may be read and written.
 #[inline(always)]
-fn round(to: &mut [f32], from: &[f32]) {
-    for (to, &x) in to.iter_mut().zip(from) {
-        *to = round12(x);
+unsafe fn round<T: Tile>(from: *const f32, to: *mut f32, len: usize) {
+    let whole = len / T::LOAD * T::LOAD;
+    for i in (0..whole).step_by(T::LOAD) {
+        // SAFETY: owed by the caller.
+        unsafe { T::round(from.add(i), to.add(i)) };
+    }
+    if whole < len {
+        // SAFETY: as above.
+        unsafe { T::round_some(from.add(whole), to.add(whole), len - whole) };
     }
 }

@@ -4,7 +4,7 @@
 use super::super::isa::{Level, available};
 use super::super::memory::{Buffer, Shared};
 use super::*;
-use crate::number::round12;
+use crate::number::{canon, round12};
 
 /// Canonical numbers of many magnitudes, some of them zero.
 fn numbers(len: usize, seed: u32) -> Vec<f32> {
@@ -66,6 +66,7 @@ fn every_shape_and_orientation_has_the_bits_of_the_definition() {
             (12, 32, 513),
             (30, 65, 7),
             (7, 550, 300),
+            (110, 20, 260),
             (2, 8, 1025),
         ] {
             let (a, b) = (numbers(m * k, 7), numbers(k * n, 11));

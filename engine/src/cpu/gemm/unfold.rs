@@ -5,7 +5,7 @@ use super::super::isa::{Kernel, Level};
 use super::super::memory::Shared;
 use super::kernel::{self, Tile};
 use super::{CHUNK, COLUMNS, Packed, TILE_COLUMNS};
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::backend::Isa;
 
 /// Places that follow each other.
@@ -47,6 +47,8 @@ impl Packed {
             Isa::Avx512 => level.run((unfold, kernel::Avx512)),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => level.run((unfold, kernel::Avx2)),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => level.run((unfold, kernel::Neon)),
             _ => level.run((unfold, kernel::Portable)),
         }
         Self { start: to, rows: offsets.len(), columns, row: 0, column: 0 }

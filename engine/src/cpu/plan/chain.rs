@@ -8,6 +8,7 @@ use super::super::elementwise::{Instruction, Operand, Operation, Program, Scalar
 use super::super::memory::Place;
 use super::analysis::Value;
 use super::layout::Layout;
+use super::slices::takes_slice;
 
 /// How a smaller tensor fills the elements of a larger one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +53,7 @@ fn spread(distances: &[usize], shape: &Shape) -> Spread {
 
 /// Lowers a unit.
 pub(super) fn program(layout: &Layout<'_, '_>, unit: &[NodeId]) -> Program {
-    let len = unit.first().map_or(0, |&id| layout.analysis.len(id));
+    let len = unit.first().map_or(0, |&id| layout.result_shape(id).elements() as usize);
     let mut chain =
         Chain { layout, unit, program: Program { len, ..Program::default() }, at: BTreeMap::new(), fills: vec![] };
     for &id in unit {
@@ -75,6 +76,7 @@ struct Chain<'a, 'p, 'g> {
 impl Chain<'_, '_, '_> {
     fn node(&mut self, id: NodeId) {
         let node = self.layout.analysis.node(id);
+        let shape = self.layout.result_shape(id);
         let first_is_int = node.inputs.first().is_some_and(|&a| self.layout.analysis.node(a).dtype == DType::I32);
         let operation = match node.op {
             Op::Unary(operation) => Operation::Unary(operation),
@@ -85,8 +87,8 @@ impl Chain<'_, '_, '_> {
         };
         let mut from = [Operand::Scalar(0); 3];
         let mut broadcast = None;
-        for (operand, &input) in from.iter_mut().zip(&node.inputs) {
-            let (value, spread) = self.look(input, &node.shape);
+        for (k, operand) in from.iter_mut().enumerate().take(node.inputs.len()) {
+            let (value, spread) = self.look(id, k, &shape);
             match value {
                 Source::Operand(found) => *operand = found,
                 Source::Smaller(place) if matches!(operation, Operation::Copy) => broadcast = Some((place, spread)),
@@ -102,36 +104,39 @@ impl Chain<'_, '_, '_> {
         self.at.insert(id, to);
     }
 
-    /// Where an operand of a node of this shape comes from.
-    fn look(&mut self, input: NodeId, shape: &Shape) -> (Source, Spread) {
-        let analysis = self.layout.analysis;
-        let mut steps = vec![input];
+    /// Where operand `k` of a node of this shape comes from.
+    fn look(&mut self, id: NodeId, k: usize, shape: &Shape) -> (Source, Spread) {
+        let (layout, analysis) = (self.layout, self.layout.analysis);
+        let slices = |id: NodeId, k: usize| layout.slices.takes_slice(analysis, id, k);
+        let input = analysis.node(id).inputs[k];
+        let (mut id, mut slice) = (input, slices(id, k));
+        let mut steps = vec![(id, slice)];
         let under = analysis.unbroadcast(input);
-        let mut id = input;
         while id != under {
-            id = analysis.node(id).inputs[0];
-            steps.push(id);
+            (id, slice) = (analysis.node(id).inputs[0], slice && takes_slice(analysis.graph, analysis.node(id), 0));
+            steps.push((id, slice));
         }
         if let Value::Uniform(bits) = analysis.values[under as usize] {
             return (Source::Operand(self.scalar(Scalar::Bits(bits))), Spread::Same);
         }
         if let Some(&vector) = analysis.root(under).and_then(|root| self.at.get(&root))
-            && analysis.len(under) == self.program.len
+            && layout.shape(under, slice).elements() as usize == self.program.len
         {
             return (Source::Operand(Operand::Vector(vector)), Spread::Same);
         }
-        let place = self.layout.place(under);
-        if analysis.len(under) == 1 {
+        let place = layout.place(under, slice);
+        // From the innermost tensor outwards, an axis that is broadcast once stays so.
+        let mut inner = layout.shape(under, slice);
+        if inner.elements() == 1 {
             return (Source::Operand(self.scalar(Scalar::Memory(place))), Spread::Same);
         }
-        // From the innermost tensor outwards, an axis that is broadcast once stays so.
-        let mut inner = analysis.node(under).shape.clone();
         let mut along = distances(&inner, &inner);
-        for outer in steps.iter().rev().skip(1).map(|&id| &analysis.node(id).shape).chain([shape]) {
+        let outwards = steps.iter().rev().skip(1).map(|&(id, slice)| layout.shape(id, slice));
+        for outer in outwards.chain([shape.clone()]) {
             let missing = outer.0.len() - inner.0.len();
             let mut wider = vec![0; missing];
             wider.extend(along.iter().zip(&inner.0).map(|(&distance, &len)| if len == 1 { 0 } else { distance }));
-            (along, inner) = (wider, outer.clone());
+            (along, inner) = (wider, outer);
         }
         match spread(&along, shape) {
             Spread::Same => (Source::Operand(Operand::Vector(self.vector(Vector::Memory(place)))), Spread::Same),
@@ -167,7 +172,7 @@ impl Chain<'_, '_, '_> {
         let analysis = self.layout.analysis;
         let outside = analysis.users[id as usize].iter().any(|user| self.unit.binary_search(user).is_err());
         if outside || analysis.given[id as usize] {
-            let place = self.layout.place(id);
+            let place = self.layout.result(id).place;
             self.vector(Vector::Memory(place))
         } else {
             self.register()
@@ -197,8 +202,41 @@ impl Chain<'_, '_, '_> {
         Operand::Scalar(index as u16)
     }
 
+    /// Lets results wait in a register until all is read that they may be written over.
+    fn put_off(&mut self) {
+        for (at, vector) in (0..).zip(self.program.vectors.clone()) {
+            let Vector::Memory(place) = vector else { continue };
+            let Some(old) = self.layout.replaced(place) else { continue };
+            let program = &self.program;
+            let reads = |operand: &Operand| match *operand {
+                Operand::Vector(vector) => {
+                    matches!(program.vectors[usize::from(vector)], Vector::Memory(place) if place.region == old)
+                }
+                Operand::Scalar(scalar) => {
+                    matches!(program.scalars.get(usize::from(scalar)), Some(Scalar::Memory(place)) if place.region == old)
+                }
+            };
+            let written = program.instructions.iter().position(|instruction| instruction.to == at);
+            let read = program.instructions.iter().rposition(|instruction| instruction.from.iter().any(reads));
+            if written.is_none() || read < written {
+                continue;
+            }
+            let register = self.register();
+            for instruction in &mut self.program.instructions {
+                let reads = instruction.from.iter_mut().filter(|from| **from == Operand::Vector(at));
+                reads.for_each(|from| *from = Operand::Vector(register));
+                if instruction.to == at {
+                    instruction.to = register;
+                }
+            }
+            let from = [Operand::Vector(register), Operand::Scalar(0), Operand::Scalar(0)];
+            self.program.instructions.push(Instruction { operation: Operation::Copy, to: at, from });
+        }
+    }
+
     /// Gives registers their numbers: one is free again after its last use.
     fn settle(mut self) -> Program {
+        self.put_off();
         let mut last = vec![0; self.program.vectors.len()];
         for (i, instruction) in self.program.instructions.iter().enumerate() {
             last[usize::from(instruction.to)] = i;

@@ -1,22 +1,62 @@
 //! Where every tensor stands: the arena with one offset for each value that lives for a while, the constants, and the
 //! caller's own vectors.
 //!
+//! What lives only within the loop over slices has room for one slice. Values that come from before the loop, or go out of
+//! it, keep their places during all of it.
+//!
 //! *Invariant:* two values whose lives overlap never share an element of the arena.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
-use crate::graph::{NodeId, Op};
+use crate::graph::{NodeId, Op, Shape};
 
+use super::super::gemm::Packed;
 use super::super::memory::{LINE, Place, Region};
 use super::analysis::{Analysis, Value, is_elementwise, is_leaf};
+use super::replace;
+use super::slices::{Slices, Stage, sliced};
+
+/// A right operand that is packed for all slices: the tensor (its root, and where it starts there), its rows and columns,
+/// and whether it is stored transposed.
+type PackedKey = (NodeId, usize, [usize; 2], bool);
+
+/// A tensor as a step sees it.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    /// Where it stands.
+    pub(super) place: Place,
+    /// Its shape, or a slice's.
+    pub(super) shape: Shape,
+}
+
+impl Seen {
+    /// Axis lengths.
+    pub(super) fn dims(&self) -> Vec<usize> {
+        self.shape.0.iter().map(|&len| len as usize).collect()
+    }
+
+    /// Elements.
+    pub(super) fn len(&self) -> usize {
+        self.shape.elements() as usize
+    }
+}
 
 /// Places of a graph's values.
 #[derive(Debug)]
 pub(super) struct Layout<'p, 'g> {
     /// The graph.
     pub(super) analysis: &'p Analysis<'g>,
+    /// How it is spread over slices of the batch.
+    pub(super) slices: &'p Slices,
     /// Place of each root that has one.
     places: Vec<Option<Place>>,
+    /// Whether a root has room for one slice only, by root.
+    local: Vec<bool>,
+    /// Where sums over all slices keep unfinished chunks, by node.
+    unfinished: BTreeMap<NodeId, Place>,
+    /// Where right operands are packed, and the first product that uses each.
+    pub(super) packed: BTreeMap<PackedKey, (Place, NodeId)>,
     /// Constants that are one number: offset and length, by bits.
     uniforms: BTreeMap<u32, (usize, usize)>,
     /// Outputs that are copied at the end from where their values stand.
@@ -27,49 +67,121 @@ pub(super) struct Layout<'p, 'g> {
     pub(super) constants: usize,
     /// Parameters, and states, that the graph names.
     pub(super) leaves: (usize, usize),
+    /// For a training step: which outputs may be written over what they replace.
+    pub(super) in_place: Vec<bool>,
 }
 
 impl<'p, 'g> Layout<'p, 'g> {
     /// Settles the places of all values of these units.
-    pub(super) fn new(analysis: &'p Analysis<'g>, units: &[Vec<NodeId>]) -> Self {
+    pub(super) fn new(analysis: &'p Analysis<'g>, slices: &'p Slices, units: &[Vec<NodeId>]) -> Self {
         let n = analysis.graph.len();
         let mut layout = Self {
             analysis,
+            slices,
             places: vec![None; n],
+            local: (0..n).map(|id| is_local(analysis, slices, id as NodeId)).collect(),
+            unfinished: BTreeMap::new(),
+            packed: BTreeMap::new(),
             uniforms: BTreeMap::new(),
             copies: Vec::new(),
             arena: 0,
             constants: 0,
             leaves: (0, 0),
+            in_place: Vec::new(),
         };
         layout.place_leaves();
         layout.place_outputs();
         layout.place_uniforms();
         layout.place_computed(units);
+        layout.in_place = replace::in_place(&layout, units);
         layout
     }
 
+    /// A node's value: a slice of it, or all of it.
+    pub(super) fn seen(&self, id: NodeId, slice: bool) -> Seen {
+        Seen { place: self.place(id, slice), shape: self.shape(id, slice) }
+    }
+
+    /// What a step writes for a node.
+    pub(super) fn result(&self, id: NodeId) -> Seen {
+        self.seen(id, self.slices.is_sliced(id))
+    }
+
+    /// Shape of what a step computes for a node.
+    pub(super) fn result_shape(&self, id: NodeId) -> Shape {
+        self.shape(id, self.slices.is_sliced(id))
+    }
+
+    /// What a step reads as a node's operand `k`.
+    pub(super) fn operand(&self, id: NodeId, k: usize) -> Seen {
+        self.seen(self.analysis.node(id).inputs[k], self.slices.takes_slice(self.analysis, id, k))
+    }
+
+    /// Shape of a node or of a slice of it.
+    pub(super) fn shape(&self, id: NodeId, slice: bool) -> Shape {
+        let shape = &self.analysis.node(id).shape;
+        if slice { sliced(shape, self.slices.count) } else { shape.clone() }
+    }
+
     /// First element of a node's value.
-    pub(super) fn place(&self, id: NodeId) -> Place {
-        let found = match self.analysis.values[id as usize] {
-            Value::Own => self.places[id as usize],
+    pub(super) fn place(&self, id: NodeId, slice: bool) -> Place {
+        let (root, found) = match self.analysis.values[id as usize] {
+            Value::Own => (Some(id), self.places[id as usize]),
             Value::View(root, offset) => {
-                self.places[root as usize].map(|place| Place { offset: place.offset + offset, ..place })
+                (Some(root), self.places[root as usize].map(|place| Place { offset: place.offset + offset, ..place }))
             }
             Value::Uniform(bits) => {
-                self.uniforms.get(&bits).map(|&(offset, _)| Place { region: Region::CONSTANTS, offset })
+                (None, self.uniforms.get(&bits).map(|&(offset, _)| Place::new(Region::CONSTANTS, offset)))
             }
         };
+        // Slices of a tensor that is there as a whole follow each other.
+        let whole = root.is_some_and(|root| !self.local[root as usize]);
+        let advance = if slice && whole { self.analysis.len(id) / self.slices.count } else { 0 };
         match found {
-            Some(place) => place,
+            Some(place) => Place { advance, ..place },
             None => unreachable!("node {id} is used without a place"),
         }
+    }
+
+    /// Where a sum over all slices keeps the sum of an unfinished chunk.
+    pub(super) fn unfinished(&self, id: NodeId) -> Option<Place> {
+        self.unfinished.get(&id).copied()
+    }
+
+    /// Where the right operand of a product is packed for all slices, if it is.
+    pub(super) fn packed(&self, id: NodeId) -> Option<Place> {
+        self.packed_key(id).and_then(|key| self.packed.get(&key)).map(|&(place, _)| place)
+    }
+
+    /// A matrix that products in the loop take as a whole.
+    fn packed_key(&self, id: NodeId) -> Option<PackedKey> {
+        let node = self.analysis.node(id);
+        let (Op::MatMul { ta: false, tb }, 2, Stage::Loop) = (&node.op, node.shape.0.len(), self.slices.stage(id))
+        else {
+            return None;
+        };
+        let b = node.inputs[1];
+        let (root, offset) = match self.analysis.values[b as usize] {
+            Value::Own => (b, 0),
+            Value::View(root, offset) => (root, offset),
+            Value::Uniform(_) => return None,
+        };
+        let &[rows, columns] = &self.analysis.node(b).shape.0[..] else { return None };
+        let [k, n] = if *tb { [columns, rows] } else { [rows, columns] };
+        Some((root, offset, [k as usize, n as usize], *tb))
     }
 
     /// Region of an output.
     pub(super) fn output(&self, index: usize) -> Place {
         let (params, states) = self.leaves;
-        Place { region: Region::PARAMS + (params + states + index) as u32, offset: 0 }
+        Place::new(Region::PARAMS + (params + states + index) as u32, 0)
+    }
+
+    /// Region of the parameter or state that a result may be written over, if it may.
+    pub(super) fn replaced(&self, result: Place) -> Option<u32> {
+        let outputs = self.output(0).region;
+        let index = result.region.checked_sub(outputs)? as usize;
+        self.in_place.get(index).copied().unwrap_or(false).then(|| Region::PARAMS + index as u32 - 1)
     }
 
     /// Constants that are one number: place and length.
@@ -97,10 +209,10 @@ impl<'p, 'g> Layout<'p, 'g> {
         }
         for (id, node) in nodes.iter().enumerate().filter(|&(id, _)| self.analysis.needed[id]) {
             let place = match node.op {
-                Op::Input(i) => Place { region: Region::INPUTS + u32::from(i), offset: 0 },
-                Op::Param(i) => Place { region: Region::PARAMS + i, offset: 0 },
-                Op::State(i) => Place { region: Region::PARAMS + self.leaves.0 as u32 + i, offset: 0 },
-                Op::Table(i) => Place { region: Region::TABLES, offset: i as usize },
+                Op::Input(i) => Place::new(Region::INPUTS + u32::from(i), 0),
+                Op::Param(i) => Place::new(Region::PARAMS + i, 0),
+                Op::State(i) => Place::new(Region::PARAMS + self.leaves.0 as u32 + i, 0),
+                Op::Table(i) => Place::new(Region::TABLES, i as usize),
                 Op::Arange => self.constant(self.analysis.len(id as NodeId)),
                 _ => continue,
             };
@@ -111,7 +223,7 @@ impl<'p, 'g> Layout<'p, 'g> {
     fn constant(&mut self, len: usize) -> Place {
         let offset = self.constants;
         self.constants += len.next_multiple_of(LINE);
-        Place { region: Region::CONSTANTS, offset }
+        Place::new(Region::CONSTANTS, offset)
     }
 
     /// A wanted value is computed where the caller wants it, unless it stands elsewhere or is wanted twice.
@@ -139,58 +251,151 @@ impl<'p, 'g> Layout<'p, 'g> {
     fn place_uniforms(&mut self) {
         let analysis = self.analysis;
         let mut longest: BTreeMap<u32, usize> = BTreeMap::new();
-        let mut note = |id: NodeId| {
+        let mut note = |id: NodeId, slice: bool| {
             if let Value::Uniform(bits) = analysis.values[id as usize] {
                 let len = longest.entry(bits).or_default();
-                *len = (*len).max(analysis.len(id));
+                *len = (*len).max(self.shape(id, slice).elements() as usize);
             }
         };
         for (id, node) in analysis.graph.nodes().iter().enumerate() {
             if analysis.needed[id] && !is_elementwise(&node.op) && !is_leaf(&node.op) {
-                node.inputs.iter().for_each(|&input| note(input));
+                for (k, &input) in node.inputs.iter().enumerate() {
+                    note(input, self.slices.takes_slice(analysis, id as NodeId, k));
+                }
             }
         }
-        analysis.wanted.iter().for_each(|&id| note(id));
+        analysis.wanted.iter().for_each(|&id| note(id, false));
         for (bits, len) in longest {
             let place = self.constant(len);
             self.uniforms.insert(bits, (place.offset, len));
         }
     }
 
+    /// Settles when each value of the arena lives, and gives it a stretch for that long.
     fn place_computed(&mut self, units: &[Vec<NodeId>]) {
         let analysis = self.analysis;
-        let mut unit_of = vec![usize::MAX; analysis.graph.len()];
-        for (at, unit) in units.iter().enumerate() {
-            unit.iter().for_each(|&id| unit_of[id as usize] = at);
-        }
-        let mut ending: Vec<Vec<NodeId>> = vec![Vec::new(); units.len()];
-        let mut arena = Arena::default();
+        let mut lives = Lives::new(self, units);
         for (at, unit) in units.iter().enumerate() {
             for &id in unit {
-                if self.places[id as usize].is_some() {
-                    continue;
+                if self.places[id as usize].is_none() {
+                    if analysis.constant[id as usize] {
+                        self.places[id as usize] = Some(self.constant(analysis.len(id)));
+                    } else {
+                        lives.value(self, id, at);
+                    }
                 }
-                let users = &analysis.users[id as usize];
-                let last = users.iter().map(|&user| unit_of[user as usize]).max();
-                let (len, given) = (analysis.len(id), analysis.given[id as usize]);
-                // A value that nobody outside of its unit needs stays in a register.
-                if analysis.constant[id as usize] {
-                    self.places[id as usize] = Some(self.constant(len));
-                } else if last > Some(at) || given {
-                    let offset = arena.take(len.next_multiple_of(LINE));
-                    self.places[id as usize] = Some(Place { region: Region::ARENA, offset });
-                    if let (Some(last), false) = (last, given) {
-                        ending[last].push(id);
+                if self.slices.is_sum(id) && matches!(analysis.node(id).op, Op::Sum(_)) {
+                    lives.during_loop(Content::Unfinished(id), analysis.len(id));
+                }
+                if let Some(key) = self.packed_key(id) {
+                    if let Entry::Vacant(entry) = self.packed.entry(key) {
+                        let [k, n] = key.2;
+                        entry.insert((Place::new(Region::ARENA, 0), id));
+                        lives.during_loop(Content::Packed(key), Packed::len(k, n));
                     }
                 }
             }
-            for id in std::mem::take(&mut ending[at]) {
-                if let Some(place) = self.places[id as usize] {
-                    arena.give(place.offset, analysis.len(id).next_multiple_of(LINE));
+        }
+        let mut arena = Arena::default();
+        for (offset, content) in lives.settle(&mut arena) {
+            let place = Place::new(Region::ARENA, offset);
+            match content {
+                Content::Value(id) => self.places[id as usize] = Some(place),
+                Content::Unfinished(id) => {
+                    self.unfinished.insert(id, place);
+                }
+                Content::Packed(key) => {
+                    self.packed.entry(key).and_modify(|(to, _)| *to = place);
                 }
             }
         }
         self.arena = arena.top;
+    }
+}
+
+/// Whether a value lives only within the loop over slices.
+fn is_local(analysis: &Analysis<'_>, slices: &Slices, id: NodeId) -> bool {
+    let in_loop = |&user: &NodeId| slices.stage(user) == Stage::Loop;
+    slices.is_sliced(id) && !analysis.given[id as usize] && analysis.users[id as usize].iter().all(in_loop)
+}
+
+/// What stands in a stretch of the arena.
+#[derive(Clone, Copy, Debug)]
+enum Content {
+    Value(NodeId),
+    Unfinished(NodeId),
+    Packed(PackedKey),
+}
+
+/// When the contents of the arena are needed, in positions of units.
+struct Lives {
+    unit_of: Vec<usize>,
+    /// First and last unit in the loop, where there is one.
+    in_loop: Option<(usize, usize)>,
+    /// What begins to live at a unit: elements, last unit (none: to the end).
+    begins: Vec<Vec<(usize, Option<usize>, Content)>>,
+}
+
+impl Lives {
+    fn new(layout: &Layout<'_, '_>, units: &[Vec<NodeId>]) -> Self {
+        let mut unit_of = vec![usize::MAX; layout.analysis.graph.len()];
+        for (at, unit) in units.iter().enumerate() {
+            unit.iter().for_each(|&id| unit_of[id as usize] = at);
+        }
+        let stage = |unit: &Vec<NodeId>| unit.last().map(|&id| layout.slices.stage(id));
+        let first = units.iter().position(|unit| stage(unit) == Some(Stage::Loop));
+        let last = units.iter().rposition(|unit| stage(unit) == Some(Stage::Loop));
+        Self { unit_of, in_loop: first.zip(last), begins: vec![Vec::new(); units.len()] }
+    }
+
+    /// A value that unit `at` computes.
+    fn value(&mut self, layout: &Layout<'_, '_>, id: NodeId, at: usize) {
+        let (analysis, slices) = (layout.analysis, layout.slices);
+        let last = analysis.users[id as usize].iter().map(|&user| self.unit_of[user as usize]).max();
+        let given = analysis.given[id as usize];
+        // A value that nobody outside of its unit needs stays in a register.
+        if last <= Some(at) && !given {
+            return;
+        }
+        let len = layout.shape(id, layout.local[id as usize]).elements() as usize;
+        let (mut first, mut last) = (at, last.filter(|_| !given));
+        if let Some((start, end)) = self.in_loop
+            && !layout.local[id as usize]
+        {
+            // Every slice adds to what leaves the loop, and reads what comes into it.
+            if slices.stage(id) == Stage::Loop {
+                first = start;
+            }
+            last = last.map(|last| if (start..=end).contains(&last) { end } else { last });
+        }
+        self.begins[first].push((len, last, Content::Value(id)));
+    }
+
+    /// Something that is there as long as the loop runs.
+    fn during_loop(&mut self, content: Content, len: usize) {
+        if let Some((start, end)) = self.in_loop {
+            self.begins[start].push((len, Some(end), content));
+        }
+    }
+
+    /// Gives everything its stretch.
+    fn settle(self, arena: &mut Arena) -> Vec<(usize, Content)> {
+        let mut ending: Vec<Vec<(usize, usize)>> = vec![Vec::new(); self.begins.len()];
+        let mut all = Vec::new();
+        for (at, begins) in self.begins.into_iter().enumerate() {
+            for (len, last, content) in begins {
+                let len = len.next_multiple_of(LINE);
+                let offset = arena.take(len);
+                all.push((offset, content));
+                if let Some(last) = last {
+                    ending[last].push((offset, len));
+                }
+            }
+            for (offset, len) in std::mem::take(&mut ending[at]) {
+                arena.give(offset, len);
+            }
+        }
+        all
     }
 }
 

@@ -8,7 +8,7 @@ use super::super::choose::{Choose, Kind as Chosen, TopK};
 use super::super::conv::{Conv, Kind as ConvKind};
 use super::super::index::{Indexed, Kind};
 use super::super::isa::Level;
-use super::super::matmul::MatMul;
+use super::super::matmul::{MatMul, Pack};
 use super::super::memory::Place;
 use super::super::moves::{Axis, Move};
 use super::super::random::Draw;
@@ -30,10 +30,10 @@ pub(super) fn unit(layout: &Layout<'_, '_>, unit: &[NodeId], sharing: Sharing, l
     if is_elementwise(&node.op) {
         return vec![Work::Elementwise(chain::program(layout, unit))];
     }
-    let to = layout.place(first);
-    let input = |i: usize| layout.place(node.inputs[i]);
-    let shape = |i: usize| dims(layout, node.inputs[i]);
-    let out = dims(layout, first);
+    let result = layout.result(first);
+    let (to, out) = (result.place, result.dims());
+    let input = |i: usize| layout.operand(first, i).place;
+    let shape = |i: usize| layout.operand(first, i).dims();
     let one = |work| vec![work];
     match &node.op {
         Op::MatMul { ta, tb } => one(Work::MatMul(matmul(layout, first, (*ta, *tb), sharing, level))),
@@ -46,24 +46,28 @@ pub(super) fn unit(layout: &Layout<'_, '_>, unit: &[NodeId], sharing: Sharing, l
             let mut work = Backward { heads, inputs: [0, 1, 2, 3, 4].map(input), gradients: [None; 3] };
             for &id in unit {
                 if let Op::AttentionGrad(_, of) = analysis.node(id).op {
-                    work.gradients[of as usize] = Some(layout.place(id));
+                    work.gradients[of as usize] = Some(layout.result(id).place);
                 }
             }
             one(Work::Backward(work))
         }
         Op::Row(op) => {
             let width = shape(0).last().copied().unwrap_or(1);
-            let inputs = node.inputs.iter().map(|&id| layout.place(id)).collect();
-            one(Work::Rows(Rows::new(*op, analysis.len(node.inputs[0]) / width, width, inputs, to)))
+            let inputs = (0..node.inputs.len()).map(input).collect();
+            one(Work::Rows(Rows::new(*op, layout.operand(first, 0).len() / width, width, inputs, to)))
         }
         Op::Rope { base, inverse } => one(Work::Rows(Rows::rope(*base, *inverse, &out, input(0), to))),
-        Op::Sum(axes) => one(Work::Reduce(Reduce::sum(&shape(0), axes, input(0), to))),
+        Op::Sum(axes) => {
+            let sum = Reduce::sum(&shape(0), axes, input(0), to);
+            one(Work::Reduce(match layout.unfinished(first) {
+                Some(unfinished) => sum.over_slices(unfinished),
+                None => sum,
+            }))
+        }
         Op::Max(axes) => one(Work::Reduce(Reduce::max(&shape(0), axes, input(0), to))),
         Op::ArgMax => one(Work::Reduce(Reduce::argmax(&shape(0), input(0), to))),
         Op::Embedding | Op::EmbeddingGrad(_) | Op::Take | Op::TakeGrad(_) => one(Work::Indexed(indexed(layout, first))),
-        Op::Random(kind, name) => {
-            one(Work::Draw(Draw { kind: *kind, name: name.clone(), len: analysis.len(first), to }))
-        }
+        Op::Random(kind, name) => one(Work::Draw(Draw { kind: *kind, name: name.clone(), len: result.len(), to })),
         Op::Permute(perm) => {
             let from = strides(&shape(0));
             let axes = out.iter().zip(strides(&out)).zip(perm);
@@ -80,7 +84,7 @@ pub(super) fn unit(layout: &Layout<'_, '_>, unit: &[NodeId], sharing: Sharing, l
             let start = shifted(to, *before as usize * within[usize::from(*axis)]);
             let inner = shape(0);
             let copied = copy(input(0), start, boxed(&inner, &strides(&inner), &within));
-            vec![Work::Move(Move::clear(to, analysis.len(first))), copied]
+            vec![Work::Move(Move::clear(to, result.len())), copied]
         }
         Op::Concat(axis) => {
             let within = strides(&out);
@@ -109,7 +113,7 @@ pub(super) fn unit(layout: &Layout<'_, '_>, unit: &[NodeId], sharing: Sharing, l
         }
         Op::TopK(k) => {
             let n = shape(0).last().copied().unwrap_or(1);
-            let rows = analysis.len(node.inputs[0]) / n;
+            let rows = layout.operand(first, 0).len() / n;
             one(Work::TopK(TopK { rows, n, k: *k as usize, from: input(0), to }))
         }
         _ => vec![],
@@ -129,28 +133,31 @@ fn conv(
     sharing: Sharing,
     level: Level,
 ) -> Work {
-    let inputs = &layout.analysis.node(id).inputs;
-    let shape = |id: NodeId| &layout.analysis.node(id).shape.0[..];
-    let (a, b, out) = (shape(inputs[0]), shape(inputs[1]), shape(id));
+    let seen = [layout.operand(id, 0), layout.operand(id, 1), layout.result(id)];
+    let [a, b, out] = seen.each_ref().map(|seen| &seen.shape.0[..]);
     let sizes = match kind {
         ConvKind::Forward => Sizes::new(options, a, b, out),
         ConvKind::InputGrad => Sizes::new(options, out, a, b),
         ConvKind::WeightGrad => Sizes::new(options, a, out, b),
     };
-    let operands = [layout.place(inputs[0]), layout.place(inputs[1])];
-    Work::Conv(Conv::new(kind, &sizes, operands, layout.place(id), sharing, level))
+    let [a, b, out] = seen.map(|seen| seen.place);
+    Work::Conv(Conv::new(kind, &sizes, [a, b], out, sharing, level))
 }
 
 /// Copies of wanted values that stand elsewhere.
 pub(super) fn copies<'a>(layout: &'a Layout<'_, '_>) -> impl Iterator<Item = Work> + 'a {
     layout.copies.iter().map(|&(index, id)| {
         let axis = Axis { len: layout.analysis.len(id), from: 1, to: 1 };
-        copy(layout.place(id), layout.output(index), [axis])
+        copy(layout.place(id, false), layout.output(index), [axis])
     })
 }
 
-fn dims(layout: &Layout<'_, '_>, id: NodeId) -> Vec<usize> {
-    layout.analysis.node(id).shape.0.iter().map(|&len| len as usize).collect()
+/// Packs the right operands that the loop over slices uses again and again.
+pub(super) fn packing<'a>(layout: &'a Layout<'_, '_>) -> impl Iterator<Item = Work> + 'a {
+    layout.packed.iter().map(|(&(.., [k, n], transposed), &(to, product))| {
+        let b = (layout.operand(product, 1).place, transposed);
+        Work::Pack(Pack { k, n, b, to })
+    })
 }
 
 /// Distances of a row-major tensor's elements along its axes.
@@ -175,17 +182,19 @@ fn copy(from: Place, to: Place, axes: impl IntoIterator<Item = Axis>) -> Work {
 }
 
 fn matmul(layout: &Layout<'_, '_>, id: NodeId, (ta, tb): (bool, bool), sharing: Sharing, level: Level) -> MatMul {
-    let node = layout.analysis.node(id);
-    let (left, out) = (dims(layout, node.inputs[0]), dims(layout, id));
+    let (left, right, result) = (layout.operand(id, 0), layout.operand(id, 1), layout.result(id));
+    let (a, out) = (left.dims(), result.dims());
     let rank = out.len();
     let mut matmul = MatMul {
         batch: out[..rank - 2].iter().product(),
         m: out[rank - 2],
         n: out[rank - 1],
-        k: if ta { left[rank - 2] } else { left[rank - 1] },
-        a: (layout.place(node.inputs[0]), ta),
-        b: (layout.place(node.inputs[1]), tb),
-        c: layout.place(id),
+        k: if ta { a[rank - 2] } else { a[rank - 1] },
+        a: (left.place, ta),
+        b: (right.place, tb),
+        c: result.place,
+        over_slices: layout.slices.is_sum(id),
+        packed: layout.packed(id),
         part: (0, 0),
     };
     matmul.split(sharing, level);
@@ -194,10 +203,10 @@ fn matmul(layout: &Layout<'_, '_>, id: NodeId, (ta, tb): (bool, bool), sharing: 
 
 fn indexed(layout: &Layout<'_, '_>, id: NodeId) -> Indexed {
     let node = layout.analysis.node(id);
-    let place = |i: usize| layout.place(node.inputs[i]);
-    let len = |i: usize| layout.analysis.len(node.inputs[i]);
-    let last = |i: usize| dims(layout, node.inputs[i]).last().copied().unwrap_or(1);
-    let to = layout.place(id);
+    let operand = |i: usize| layout.operand(id, i);
+    let (place, len) = (|i: usize| operand(i).place, |i: usize| operand(i).len());
+    let last = |i: usize| operand(i).dims().last().copied().unwrap_or(1);
+    let to = layout.result(id).place;
     let (kind, values, ids, count, rows, width) = match node.op {
         Op::Embedding => (Kind::Embedding, place(0), place(1), len(1), len(0) / last(0), last(0)),
         Op::EmbeddingGrad(rows) => (Kind::EmbeddingGrad, place(1), place(0), len(0), rows as usize, last(1)),
@@ -205,5 +214,5 @@ fn indexed(layout: &Layout<'_, '_>, id: NodeId) -> Indexed {
         Op::TakeGrad(n) => (Kind::TakeGrad, place(1), place(0), len(0), n as usize, 1),
         _ => unreachable!("only operations with indices come here"),
     };
-    Indexed { kind, values, ids, count, rows, width, to }
+    Indexed { kind, values, ids, count, rows, width, to, over_slices: layout.slices.is_sum(id) }
 }

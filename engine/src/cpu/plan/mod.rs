@@ -1,6 +1,7 @@
 //! From a graph to steps: what is computed when, by what, and where it stands.
 //!
-//! Start at [`Plan::new`]: [`analysis`] tells what each value is, [`units`] which nodes run together, [`layout`]
+//! Start at [`Plan::new`]: [`analysis`] tells what each value is, [`slices`] which nodes run
+//! for each slice of the batch, [`units`] which run together, [`layout`]
 //! where the values stand, [`lower`] what a step does.
 //!
 //! *Invariant:* everything a step needs is settled here; running a plan allocates nothing and decides nothing.
@@ -9,24 +10,33 @@ mod analysis;
 mod chain;
 mod layout;
 mod lower;
+mod replace;
+mod slices;
 mod units;
 
-use crate::backend::BackendError;
+use crate::backend::{BackendError, Options};
 use crate::graph::{DType, Graph, NodeId, Op};
 
 use self::analysis::Analysis;
 use self::layout::Layout;
+use self::slices::{Slices, Stage};
+use super::gemm::CHUNK;
 use super::isa::Level;
 use super::memory::Buffer;
 use super::step::{Sharing, Step};
+
+/// Elements of an arena that is not worth cutting the batch for: it fits a second-level cache.
+const ARENA_SMALL: usize = 1 << 18;
 
 /// A graph made ready.
 #[derive(Debug)]
 pub(super) struct Plan {
     /// Steps that compute constants, done once.
     pub(super) once: Vec<Step>,
-    /// Steps of every run.
-    pub(super) steps: Vec<Step>,
+    /// Steps of every run: before the loop over slices of the batch, for each slice, and after the loop.
+    pub(super) steps: [Vec<Step>; 3],
+    /// Number of slices.
+    pub(super) slices: usize,
     /// Values that never change; those of `once` are not computed yet.
     pub(super) constants: Buffer,
     /// Elements of the arena.
@@ -35,6 +45,8 @@ pub(super) struct Plan {
     pub(super) scratch: usize,
     /// What a feed must hold.
     pub(super) feed: Expected,
+    /// For a training step: which outputs may be written over what they replace. Empty for another graph.
+    pub(super) in_place: Vec<bool>,
 }
 
 /// What a feed must hold: nothing, or something of this length.
@@ -57,7 +69,7 @@ impl Plan {
     pub(super) fn new(
         graph: &Graph,
         wanted: &[NodeId],
-        fuse: bool,
+        options: &Options,
         sharing: Sharing,
         level: Level,
     ) -> Result<Self, BackendError> {
@@ -68,20 +80,52 @@ impl Plan {
                 None => return Err(BackendError::Feed(format!("node {id} is wanted, but there is no such node"))),
             }
         }
-        let analysis = Analysis::new(graph, wanted, fuse);
-        let units = units::units(&analysis);
-        let layout = Layout::new(&analysis, &units);
+        let analysis = Analysis::new(graph, wanted, options.fuse);
+        let slices = choose(&analysis, options.micro_batch, sharing);
+        let units = units::units(&analysis, &slices);
+        let layout = Layout::new(&analysis, &slices, &units);
         let constants = constants(&layout)?;
-        let (mut once, mut steps) = (Vec::new(), Vec::new());
+        let step = |work| Step::new(work, sharing);
+        let (mut once, mut steps) = (Vec::new(), [Vec::new(), Vec::new(), Vec::new()]);
         for unit in &units {
-            let constant = unit.iter().all(|&id| analysis.constant[id as usize]);
-            let to = if constant { &mut once } else { &mut steps };
-            to.extend(lower::unit(&layout, unit, sharing, level).into_iter().map(|work| Step::new(work, sharing)));
+            let Some(&id) = unit.last() else { continue };
+            let to = if analysis.constant[id as usize] { &mut once } else { &mut steps[slices.stage(id) as usize] };
+            to.extend(lower::unit(&layout, unit, sharing, level).into_iter().map(step));
         }
-        steps.extend(lower::copies(&layout).map(|work| Step::new(work, sharing)));
-        let scratch = once.iter().chain(&steps).map(Step::scratch).max().unwrap_or(0);
-        Ok(Self { once, steps, constants, arena: layout.arena, scratch, feed: expected(graph, wanted) })
+        steps[Stage::Before as usize].extend(lower::packing(&layout).map(step));
+        steps[Stage::After as usize].extend(lower::copies(&layout).map(step));
+        let scratch = once.iter().chain(steps.iter().flatten()).map(Step::scratch).max().unwrap_or(0);
+        let (arena, slices) = (layout.arena, slices.count);
+        let (feed, in_place) = (expected(graph, wanted), layout.in_place.clone());
+        Ok(Self { once, steps, slices, constants, arena, scratch, feed, in_place })
     }
+}
+
+/// How the batch is cut: into slices of about `micro_batch` rows, or so that what lives between the nodes is small.
+fn choose(analysis: &Analysis<'_>, micro_batch: Option<u32>, sharing: Sharing) -> Slices {
+    let rows = slices::rows(analysis.graph);
+    if let Some(micro_batch) = micro_batch {
+        let most = rows / (micro_batch.max(1) as usize);
+        let cut = (2..=most).rev().find_map(|count| Slices::new(analysis, count));
+        return cut.unwrap_or_else(|| Slices::whole(analysis));
+    }
+    let arena = |slices: &Slices| Layout::new(analysis, slices, &units::units(analysis, slices)).arena;
+    let mut best = Slices::whole(analysis);
+    let mut least = arena(&best);
+    for count in (2..=rows).filter(|&count| rows.is_multiple_of(count)) {
+        if least <= ARENA_SMALL {
+            break;
+        }
+        let Some(slices) = Slices::new(analysis, count) else { continue };
+        if slices.rows_of_products(analysis).is_some_and(|rows| rows < CHUNK * sharing.threads) {
+            break;
+        }
+        let arena = arena(&slices);
+        if arena < least {
+            (best, least) = (slices, arena);
+        }
+    }
+    best
 }
 
 /// The constants that need no computing.

@@ -1,13 +1,16 @@
 //! Which nodes run together: chains of elementwise nodes, and the gradients of one attention.
 //!
-//! A unit runs where its last node stands in the graph's order. That is sound as long as nobody outside of the unit
-//! uses a member before; so a node joins the units of its operands only when their other users come later.
+//! A unit runs in one stage (see [`super::slices`]), where its last node stands in the graph's order. That is sound as
+//! long as nobody outside of the unit uses a member before; so a node joins the units of its operands only when their
+//! other users come later.
 //!
-//! *Invariant:* every user of a member of a unit is in the unit or has an id above the unit's last node.
+//! *Invariant:* every user of a member of a unit is in the unit, runs in a later stage, or has an id above the unit's last
+//! node.
 
 use crate::graph::{NodeId, Op};
 
 use super::analysis::{Analysis, is_elementwise};
+use super::slices::Slices;
 
 /// Most nodes of a unit: more would not fit the first-level cache.
 const NODES_MAX: usize = 200;
@@ -15,10 +18,10 @@ const NODES_MAX: usize = 200;
 /// No unit.
 const NONE: u32 = u32::MAX;
 
-/// Nodes that run as one step, ascending, in the order of their last nodes.
-pub(super) fn units(analysis: &Analysis<'_>) -> Vec<Vec<NodeId>> {
+/// Nodes that run as one step, ascending, in the order of their stages and, within one, of their last nodes.
+pub(super) fn units(analysis: &Analysis<'_>, slices: &Slices) -> Vec<Vec<NodeId>> {
     let n = analysis.graph.len();
-    let mut building = Building { analysis, unit_of: vec![NONE; n], units: Vec::new() };
+    let mut building = Building { analysis, slices, unit_of: vec![NONE; n], units: Vec::new() };
     for id in 0..n as NodeId {
         if analysis.needed[id as usize] && analysis.is_computed(id) {
             building.unit_of[id as usize] = building.units.len() as u32;
@@ -29,12 +32,13 @@ pub(super) fn units(analysis: &Analysis<'_>) -> Vec<Vec<NodeId>> {
         }
     }
     let mut units: Vec<Vec<NodeId>> = building.units.into_iter().filter(|unit| !unit.is_empty()).collect();
-    units.sort_by_key(|unit| unit.last().copied());
+    units.sort_by_key(|unit| unit.last().map(|&id| (slices.stage(id), id)));
     units
 }
 
 struct Building<'a, 'g> {
     analysis: &'a Analysis<'g>,
+    slices: &'a Slices,
     unit_of: Vec<u32>,
     units: Vec<Vec<NodeId>>,
 }
@@ -61,6 +65,7 @@ impl Building<'_, '_> {
             op if is_elementwise(op) => {
                 let alike = |&with: &NodeId| {
                     is_elementwise(&self.analysis.node(with).op)
+                        && self.slices.stage(with) == self.slices.stage(id)
                         && self.analysis.len(with) == self.analysis.len(id)
                         && self.analysis.constant[with as usize] == self.analysis.constant[id as usize]
                 };
@@ -71,6 +76,7 @@ impl Building<'_, '_> {
                     let other = self.analysis.node(*with);
                     matches!(&other.op, Op::AttentionGrad(others, _) if others == options)
                         && other.inputs == node.inputs
+                        && self.slices.stage(*with) == self.slices.stage(id)
                 };
                 (id.saturating_sub(8)..id).filter(alike).collect()
             }
@@ -85,7 +91,9 @@ impl Building<'_, '_> {
             && members.iter().all(|&member| {
                 self.analysis.users[member as usize].iter().all(|&user| {
                     let of = self.unit_of[user as usize];
-                    user > id || ((of == unit || of == own) && self.reads_whole(user, member))
+                    user > id
+                        || self.slices.stage(user) > self.slices.stage(id)
+                        || ((of == unit || of == own) && self.reads_whole(user, member))
                 })
             })
     }

@@ -194,7 +194,7 @@ fn path(name: &str) -> PathBuf {
 }
 
 fn reference() -> Options {
-    Options { kind: Kind::Reference, threads: 1, isa: None, fuse: false }
+    Options { kind: Kind::Reference, threads: 1, isa: None, fuse: false, micro_batch: None }
 }
 
 #[test]
@@ -221,9 +221,9 @@ fn golden_vectors_are_those_of_the_reference() {
 fn golden_vectors_are_those_of_the_cpu_backend() {
     let mut all = vec![];
     for isa in available() {
-        all.push(Options { kind: Kind::Cpu, threads: 1, isa: Some(isa), fuse: isa != Isa::Scalar });
+        all.push(Options { kind: Kind::Cpu, threads: 1, isa: Some(isa), fuse: isa != Isa::Scalar, micro_batch: None });
     }
-    all.push(Options { kind: Kind::Cpu, threads: 2, isa: None, fuse: true });
+    all.push(Options { kind: Kind::Cpu, threads: 2, isa: None, fuse: true, micro_batch: None });
     for (name, vectors, _) in files() {
         for vector in &vectors {
             let want = vector.text(&reference());
