@@ -111,7 +111,7 @@ fn finished(rest: &str) -> Finished {
         Ok(traced) => traced,
         Err(diagnostic) => panic!("{}", diagnostic.render(&source, "train.py")),
     };
-    let options = Options { kind: Kind::Cpu, threads: 1, isa: None, fuse: true };
+    let options = Options { kind: Kind::Cpu, threads: 1, isa: None, fuse: true, micro_batch: None };
     let finished = train(&traced.program, &data, &Seed([1; 32]), 16, &options, &mut Quiet).unwrap();
     assert_eq!(finished.leak, None);
     finished

@@ -6,6 +6,7 @@ mod averages;
 mod common;
 mod cpython;
 mod differential;
+mod examples;
 mod identity;
 mod language;
 mod manual;
