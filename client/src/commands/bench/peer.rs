@@ -34,7 +34,7 @@ pub(super) const BASELINE: &str = "baseline:";
 pub(super) const WARM: u64 = 3;
 
 /// What a peer says first.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Ready {
     /// Name and version.
     pub(super) ready: String,
@@ -114,15 +114,7 @@ impl Peer {
                 }
             }
         })?;
-        let ready = Ready {
-            ready: String::new(),
-            idle_rss_bytes: None,
-            parameters: 0,
-            priced_bytes: 0,
-            planned_bytes: 0,
-            steps_of_run: 0,
-        };
-        let mut peer = Self { name, ready, child, input, output: lines };
+        let mut peer = Self { name, ready: Ready::default(), child, input, output: lines };
         // One that has ended already says why on the error stream.
         let _ = peer.input.write_all(data);
         peer.ready = serde_json::from_str(&peer.line(context)?)?;
@@ -163,7 +155,11 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // It holds nothing that would have to be saved.
+        // It holds nothing that would have to be saved; whom it has started goes with it.
+        #[cfg(unix)]
+        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
