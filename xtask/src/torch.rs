@@ -18,6 +18,8 @@ const ALLOWED_NATS: [f64; 2] = [1e-3, 1e-2];
 const SEED: &str = "1";
 /// Where programs are that are no baselines; each says in its first comment what it is for: "Track NAME.".
 const FOLDERS: [&str; 2] = ["tracks/examples", "python/tests"];
+/// One more of them, which the tests of the language trace.
+const EVERYTHING: &str = "program/tests/suite/everything.py";
 
 /// Runs the command with its options: `--python PATH` for an environment that is there already.
 pub(crate) fn run(options: &[&str]) -> anyhow::Result<()> {
@@ -85,7 +87,7 @@ impl Track {
 
 /// The programs that are no baselines.
 fn more() -> anyhow::Result<Vec<PathBuf>> {
-    let mut programs = Vec::new();
+    let mut programs = vec![PathBuf::from(EVERYTHING)];
     for folder in FOLDERS {
         for entry in std::fs::read_dir(folder).with_context(|| folder.to_owned())? {
             programs.push(entry?.path());

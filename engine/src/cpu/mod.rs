@@ -21,6 +21,7 @@ mod lanes;
 mod matmul;
 mod memory;
 mod moves;
+mod peak;
 mod plan;
 mod pool;
 mod random;
@@ -35,6 +36,7 @@ use crate::graph::{DType, Graph, NodeId};
 use crate::number::from_foreign;
 
 pub use self::isa::available;
+pub use self::peak::fma_peak;
 
 use self::isa::Level;
 use self::memory::{Buffer, Region, Shared};

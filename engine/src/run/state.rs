@@ -37,7 +37,7 @@ impl State {
     }
 
     /// Name of the first of loss, parameters and states that has an element at the end of the number system.
-    pub(super) fn out_of_range(&self, program: &Program, loss: f32) -> Option<String> {
+    pub(crate) fn out_of_range(&self, program: &Program, loss: f32) -> Option<String> {
         if at_end(&[loss]) {
             return Some("loss".into());
         }

@@ -11,6 +11,8 @@ use cairn_protocol::Seed;
 use ruff_python_ast::{Expr, ModModule, Stmt, StmtFunctionDef};
 use ruff_python_parser::parse_module;
 
+use crate::common::{rows, traced};
+
 type Names = BTreeSet<String>;
 
 fn module(file: &str) -> ModModule {
@@ -93,6 +95,14 @@ fn stubs_have_the_arguments_of_the_manual() {
         }
     }
     assert!(compared > 80, "only {compared} functions");
+}
+
+/// `cargo xtask torch` compares this program with PyTorch; here it must be one of the language.
+#[test]
+fn the_program_with_nearly_every_operation_traces() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../python/tests/operations.py");
+    let source = std::fs::read_to_string(path).unwrap();
+    assert!(traced(&source, &rows()).steps >= 16);
 }
 
 /// Prints hashes of texts of many lengths, and words of a stream under many counters.
