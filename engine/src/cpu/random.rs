@@ -5,6 +5,8 @@
 use std::ops::Range;
 
 use crate::graph::Random;
+use crate::math;
+use crate::number::canon;
 use crate::random::{self, Stream};
 
 use super::isa::Kernel;
@@ -77,38 +79,43 @@ impl Kernel for Elements<'_> {
     }
 }
 
-/// The blocks of [`LANES`] pairs from `pair` on: their first and their second words.
+/// The elements of [`LANES`] pairs from `pair` on. Loops of one function over arrays: those are what becomes vectors.
 #[inline(always)]
-fn blocks(stream: &Stream, step: u32, pair: u32) -> [[u32; LANES]; 2] {
-    let mut words = [[0; LANES]; 2];
-    let [first, second] = &mut words;
-    for (i, (first, second)) in (0..).zip(first.iter_mut().zip(second)) {
-        [*first, *second] = stream.block(step, pair.wrapping_add(i));
-    }
-    words
-}
-
-/// The elements of [`LANES`] pairs, in order.
-#[inline(always)]
-fn interleaved([even, odd]: [[f32; LANES]; 2]) -> [f32; 2 * LANES] {
+#[allow(clippy::needless_range_loop)]
+fn uniforms(stream: &Stream, step: u32, pair: u32) -> [f32; 2 * LANES] {
     let mut all = [0.0; 2 * LANES];
-    for (pair, (even, odd)) in all.as_chunks_mut::<2>().0.iter_mut().zip(even.into_iter().zip(odd)) {
-        *pair = [even, odd];
+    for i in 0..LANES {
+        let [first, second] = stream.block(step, pair.wrapping_add(i as u32));
+        all[2 * i] = random::uniform(first);
+        all[2 * i + 1] = random::uniform(second);
     }
     all
 }
 
+/// As [`uniforms`]; see [`random::normals`] for the arithmetic.
 #[inline(always)]
-fn uniforms(stream: &Stream, step: u32, pair: u32) -> [f32; 2 * LANES] {
-    interleaved(blocks(stream, step, pair).map(|words| words.map(random::uniform)))
-}
-
-#[inline(always)]
+#[allow(clippy::needless_range_loop)]
 fn normals(stream: &Stream, step: u32, pair: u32) -> [f32; 2 * LANES] {
-    let [first, second] = blocks(stream, step, pair);
-    let [mut even, mut odd] = [[0.0; LANES]; 2];
-    for ((first, second), (even, odd)) in first.into_iter().zip(second).zip(even.iter_mut().zip(&mut odd)) {
-        [*even, *odd] = random::normals([first, second]);
+    let [mut radius, mut angle] = [[0.0; LANES]; 2];
+    for i in 0..LANES {
+        let [first, second] = stream.block(step, pair.wrapping_add(i as u32));
+        radius[i] = random::unit(first);
+        angle[i] = random::angle(second);
     }
-    interleaved([even, odd])
+    for radius in &mut radius {
+        *radius = random::radius(*radius);
+    }
+    let [mut cos, mut sin] = [angle; 2];
+    for cos in &mut cos {
+        *cos = math::cos(*cos);
+    }
+    for sin in &mut sin {
+        *sin = math::sin(*sin);
+    }
+    let mut all = [0.0; 2 * LANES];
+    for i in 0..LANES {
+        all[2 * i] = canon(radius[i] * cos[i]);
+        all[2 * i + 1] = canon(radius[i] * sin[i]);
+    }
+    all
 }
