@@ -8,7 +8,7 @@ HEADS = 4            # one of 1, 2, 4, 8
 BATCH = 16           # 4..64 log step 4
 CONTEXT = 64         # 16..256 log step 16
 DROPOUT = 0.0        # 0..0.3
-LR = 1.5e-2         # 1e-3..3e-2 log
+LR = 1e-2            # 1e-3..3e-2 log
 WARMUP = 0.1         # 0..0.3
 STD = 0.1            # 0.01..0.3 log
 

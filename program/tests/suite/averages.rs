@@ -71,9 +71,8 @@ fn an_average_takes_all_of_the_first_value_and_a_share_of_the_others() {
             step: 1,
         };
         let out = oracle::evaluate(&phase.graph, &feed, &[&phase.params_out[..], &phase.states_out[..]].concat());
-        for i in 0..27 * 8 {
-            for tensor in 0..2 {
-                let (new, average) = (out[tensor][i], out[2 + tensor][i]);
+        for (news, averages) in out.iter().zip(&out[2..]) {
+            for (new, average) in news.iter().zip(averages) {
                 let expected = 0.125 + f64::from(second) * (new - 0.125);
                 assert!((average - expected).abs() < 1e-9, "{ema}: {average} {expected}");
             }
