@@ -1,10 +1,111 @@
 //! Sixteen floats in registers: what loops need that a compiler does not make vector code of by itself.
 //!
+//! No closure goes through the standard library here: it would be compiled for the portable instructions, and every
+//! operation in it become a call.
+//!
 //! *Invariant:* every operation gives in each lane what the scalar function of its name gives; a test compares all
 //! implementations bit by bit.
 
-use super::lanes::LANES;
+use std::marker::PhantomData;
+
+use super::isa::{Kernel, Level};
+use super::lanes::{LANES, copy_short, padded};
+use super::reduce::{BLOCK, Sums};
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use crate::backend::Isa;
 use crate::number::{HUGE_BITS, MAGNITUDE, OPERAND_HUGE_BITS, OPERAND_TINY_BITS, SIGN, TINY_BITS};
+
+/// Ones, then zeros: a window starts where the last ones are wanted.
+pub(super) static ONES: [f32; 2 * LANES] = {
+    let mut ones = [0.0; 2 * LANES];
+    let mut lane = 0;
+    while lane < LANES {
+        ones[lane] = 1.0;
+        lane += 1;
+    }
+    ones
+};
+
+/// `each!(W, to, [x in a, y in b] => value)`: each element of `to` from those of one or two rows as long, in groups.
+macro_rules! each {
+    ($W:ident, $to:expr, [$x:ident in $a:expr] => $value:expr) => {
+        $crate::cpu::wide::each!($W, $to, [$x in $a, _y in $a] => $value)
+    };
+    ($W:ident, $to:expr, [$x:ident in $a:expr, $y:ident in $b:expr] => $value:expr) => {{
+        let to: &mut [f32] = $to;
+        let (a, b) = (&$a[..to.len()], &$b[..to.len()]);
+        for ((to, a), b) in to.chunks_mut(LANES).zip(a.chunks(LANES)).zip(b.chunks(LANES)) {
+            let ($x, $y) = ($W::load_some(a), $W::load_some(b));
+            let value: $W = $value;
+            value.store_some(to);
+        }
+    }};
+}
+
+/// `sum!(W, [x in a, y in b] => value)`: sum over one or two rows by the row rule, without `canon`.
+macro_rules! sum {
+    ($W:ident, [$x:ident in $a:expr] => $value:expr) => {
+        $crate::cpu::wide::sum!($W, [$x in $a, _y in $a] => $value)
+    };
+    ($W:ident, [$x:ident in $a:expr, $y:ident in $b:expr] => $value:expr) => {{
+        let (a, b): (&[f32], &[f32]) = ($a, &$b[..$a.len()]);
+        let mut blocks = $crate::cpu::wide::Blocks::new(a.len());
+        for (a, b) in a.chunks($crate::cpu::reduce::BLOCK).zip(b.chunks($crate::cpu::reduce::BLOCK)) {
+            let mut sums = $W::splat(0.0);
+            for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
+                let ($x, $y) = ($W::load_some(a), $W::load_some(b));
+                let value: $W = $value;
+                sums = sums.add($crate::cpu::wide::kept(value, a.len()));
+            }
+            blocks.push($crate::cpu::reduce::tree(sums.lanes()));
+        }
+        blocks.end()
+    }};
+}
+
+pub(super) use {each, sum};
+
+/// The first `len` lanes; zeros in the others, which a sum does not notice.
+#[inline(always)]
+pub(super) fn kept<W: Wide>(value: W, len: usize) -> W {
+    if len == LANES {
+        return value;
+    }
+    // SAFETY: the window lies in the table: no group is longer.
+    value.mul(unsafe { W::load(ONES.as_ptr().add(LANES - len)) })
+}
+
+/// Sums of the blocks of a row: mostly there is one.
+pub(super) struct Blocks {
+    one: f32,
+    many: Option<Sums>,
+}
+
+impl Blocks {
+    /// Of a row of this length.
+    #[inline(always)]
+    pub(super) fn new(len: usize) -> Self {
+        Self { one: 0.0, many: if len > BLOCK { Some(Sums::default()) } else { None } }
+    }
+
+    /// Takes a block's sum.
+    #[inline(always)]
+    pub(super) fn push(&mut self, sum: f32) {
+        match &mut self.many {
+            None => self.one = sum,
+            Some(sums) => sums.push(1, sum),
+        }
+    }
+
+    /// The sum of the row.
+    #[inline(always)]
+    pub(super) fn end(self) -> f32 {
+        match self.many {
+            None => self.one,
+            Some(sums) => sums.end(),
+        }
+    }
+}
 
 /// Sixteen floats of one instruction set.
 pub(super) trait Wide: Copy {
@@ -34,6 +135,96 @@ pub(super) trait Wide: Copy {
     fn canon(self) -> Self;
     /// [`crate::number::round12`].
     fn round12(self) -> Self;
+
+    /// The lanes as an array.
+    #[inline(always)]
+    fn lanes(self) -> [f32; LANES] {
+        let mut lanes = [0.0; LANES];
+        // SAFETY: whole groups; a value exists on a `Level` of its instruction set only.
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        lanes
+    }
+
+    /// From an array.
+    #[inline(always)]
+    fn of(lanes: [f32; LANES]) -> Self {
+        // SAFETY: as for `lanes`.
+        unsafe { Self::load(lanes.as_ptr()) }
+    }
+
+    /// From fewer elements, the rest of the lanes being `padding`.
+    #[inline(always)]
+    fn load_short(from: &[f32], padding: f32) -> Self {
+        Self::of(padded(from, padding))
+    }
+
+    /// Its first lanes to memory.
+    #[inline(always)]
+    fn store_short(self, to: &mut [f32]) {
+        copy_short(to, &self.lanes(), to.len());
+    }
+
+    /// From a group or fewer elements, the rest of the lanes being 0.
+    #[inline(always)]
+    fn load_some(from: &[f32]) -> Self {
+        match from.first_chunk::<LANES>() {
+            // SAFETY: a whole group.
+            Some(from) => unsafe { Self::load(from.as_ptr()) },
+            None => Self::load_short(from, 0.0),
+        }
+    }
+
+    /// To a group or fewer elements.
+    #[inline(always)]
+    fn store_some(self, to: &mut [f32]) {
+        match to.first_chunk_mut::<LANES>() {
+            // SAFETY: a whole group.
+            Some(to) => unsafe { self.store(to.as_mut_ptr()) },
+            None => self.store_short(to),
+        }
+    }
+
+    /// e^x.
+    #[inline(always)]
+    fn exp(self) -> Self {
+        // A loop of so many operations becomes vector code.
+        let mut lanes = self.lanes();
+        for x in &mut lanes {
+            *x = crate::math::exp(*x);
+        }
+        Self::of(lanes)
+    }
+}
+
+/// A loop over groups that is compiled once per instruction set, as a [`Kernel`]; the same holds for its `run`.
+pub(super) trait WideKernel {
+    /// The loop.
+    fn run<W: Wide>(self);
+}
+
+struct On<K, W>(K, PhantomData<W>);
+
+impl<K: WideKernel, W: Wide> Kernel for On<K, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.0.run::<W>();
+    }
+}
+
+/// Runs a loop on the registers of a level.
+#[inline(always)]
+pub(super) fn run<K: WideKernel>(level: Level, kernel: K) {
+    match level.isa() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => level.run(On(kernel, PhantomData::<Avx512>)),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => level.run(On(kernel, PhantomData::<Avx2>)),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => level.run(On(kernel, PhantomData::<Neon>)),
+        _ => level.run(On(kernel, PhantomData::<Portable>)),
+    }
 }
 
 /// Plain Rust.
@@ -43,7 +234,11 @@ pub(super) struct Portable([f32; LANES]);
 impl Portable {
     #[inline(always)]
     fn with(self, b: Self, f: impl Fn(f32, f32) -> f32) -> Self {
-        Self(std::array::from_fn(|i| f(self.0[i], b.0[i])))
+        let mut out = self.0;
+        for (x, y) in out.iter_mut().zip(b.0) {
+            *x = f(*x, y);
+        }
+        Self(out)
     }
 }
 
@@ -92,85 +287,120 @@ impl Wide for Portable {
 
     #[inline(always)]
     fn canon(self) -> Self {
-        Self(self.0.map(crate::number::canon))
+        self.with(self, |x, _| crate::number::canon(x))
     }
 
     #[inline(always)]
     fn round12(self) -> Self {
-        Self(self.0.map(crate::number::round12))
+        self.with(self, |x, _| crate::number::round12(x))
     }
 }
 
-/// Implements [`Wide`] for an array of native registers, given the indices of the array, how many floats a register has,
-/// and its instructions. No closures: an instruction must be inlined into the loop that has its instruction set enabled.
+/// Implements [`Wide`] for an array of native registers, given its instructions.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! native {
-    ($name:ident, $doc:literal, [$($i:literal)+] of $floats:literal, $register:ty, load $load:ident, store $store:ident,
-     splat $splat:ident, add $add:ident, sub $sub:ident, mul $mul:ident, add_product $fma:path, max $max:ident,
-     clamp $clamp:path, round $round:path) => {
+    ($name:ident, $doc:literal, $register:ty, $count:literal, load $load:ident, store $store:ident, splat $splat:ident,
+     add $add:ident, sub $sub:ident, mul $mul:ident, add_product |$s:ident, $x:ident, $y:ident| $fma:expr,
+     max $max:ident, clamp $clamp:path, round $round:path) => {
         #[doc = $doc]
         #[derive(Clone, Copy)]
-        pub(in super::super) struct $name([$register; LANES / $floats]);
+        pub(in super::super) struct $name([$register; $count]);
 
         impl Wide for $name {
             #[inline(always)]
             unsafe fn load(from: *const f32) -> Self {
-                // SAFETY: owed by the caller.
-                unsafe { Self([$($load(from.add($i * $floats))),+]) }
+                // SAFETY: loops with this type run on a `Level` of its instruction set only; so all below.
+                let mut out = [unsafe { $splat(0.0) }; $count];
+                for (i, x) in out.iter_mut().enumerate() {
+                    // SAFETY: owed by the caller.
+                    *x = unsafe { $load(from.add(i * (LANES / $count))) };
+                }
+                Self(out)
             }
 
             #[inline(always)]
             unsafe fn store(self, to: *mut f32) {
-                // SAFETY: owed by the caller.
-                unsafe { $($store(to.add($i * $floats), self.0[$i]);)+ }
+                for (i, x) in self.0.into_iter().enumerate() {
+                    // SAFETY: owed by the caller.
+                    unsafe { $store(to.add(i * (LANES / $count)), x) };
+                }
             }
 
             #[inline(always)]
             fn splat(x: f32) -> Self {
                 // SAFETY: loops with this type run on a `Level` of its instruction set only; so all below.
-                Self([unsafe { $splat(x) }; LANES / $floats])
+                Self([unsafe { $splat(x) }; $count])
             }
 
             #[inline(always)]
             fn add(self, b: Self) -> Self {
-                // SAFETY: see `splat`.
-                unsafe { Self([$($add(self.0[$i], b.0[$i])),+]) }
+                let mut out = self.0;
+                for (x, y) in out.iter_mut().zip(b.0) {
+                    // SAFETY: see `splat`.
+                    *x = unsafe { $add(*x, y) };
+                }
+                Self(out)
             }
 
             #[inline(always)]
             fn sub(self, b: Self) -> Self {
-                // SAFETY: see `splat`.
-                unsafe { Self([$($sub(self.0[$i], b.0[$i])),+]) }
+                let mut out = self.0;
+                for (x, y) in out.iter_mut().zip(b.0) {
+                    // SAFETY: see `splat`.
+                    *x = unsafe { $sub(*x, y) };
+                }
+                Self(out)
             }
 
             #[inline(always)]
             fn mul(self, b: Self) -> Self {
-                // SAFETY: see `splat`.
-                unsafe { Self([$($mul(self.0[$i], b.0[$i])),+]) }
+                let mut out = self.0;
+                for (x, y) in out.iter_mut().zip(b.0) {
+                    // SAFETY: see `splat`.
+                    *x = unsafe { $mul(*x, y) };
+                }
+                Self(out)
             }
 
             #[inline(always)]
             fn add_product(self, a: Self, b: Self) -> Self {
-                // SAFETY: see `splat`.
-                unsafe { Self([$($fma(self.0[$i], a.0[$i], b.0[$i])),+]) }
+                let mut out = self.0;
+                for (sum, (a, b)) in out.iter_mut().zip(a.0.into_iter().zip(b.0)) {
+                    let ($s, $x, $y) = (*sum, a, b);
+                    // SAFETY: see `splat`.
+                    *sum = unsafe { $fma };
+                }
+                Self(out)
             }
 
             #[inline(always)]
             fn max(self, b: Self) -> Self {
-                // SAFETY: see `splat`.
-                unsafe { Self([$($max(self.0[$i], b.0[$i])),+]) }
+                let mut out = self.0;
+                for (x, y) in out.iter_mut().zip(b.0) {
+                    // SAFETY: see `splat`.
+                    *x = unsafe { $max(*x, y) };
+                }
+                Self(out)
             }
 
             #[inline(always)]
             fn canon(self) -> Self {
-                // SAFETY: see `splat`.
-                unsafe { Self([$($clamp(self.0[$i], TINY_BITS, HUGE_BITS)),+]) }
+                let mut out = self.0;
+                for x in &mut out {
+                    // SAFETY: see `splat`.
+                    *x = unsafe { $clamp(*x, TINY_BITS, HUGE_BITS) };
+                }
+                Self(out)
             }
 
             #[inline(always)]
             fn round12(self) -> Self {
-                // SAFETY: see `splat`.
-                unsafe { Self([$($clamp($round(self.0[$i]), OPERAND_TINY_BITS, OPERAND_HUGE_BITS)),+]) }
+                let mut out = self.0;
+                for x in &mut out {
+                    // SAFETY: see `splat`.
+                    *x = unsafe { $clamp($round(*x), OPERAND_TINY_BITS, OPERAND_HUGE_BITS) };
+                }
+                Self(out)
             }
         }
     };
@@ -235,27 +465,13 @@ mod x86 {
         }
     }
 
-    /// total + a · b.
-    #[inline(always)]
-    unsafe fn fma512(total: __m512, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: owed by the caller: AVX-512F.
-        unsafe { _mm512_fmadd_ps(a, b, total) }
-    }
-
-    /// total + a · b.
-    #[inline(always)]
-    unsafe fn fma256(total: __m256, a: __m256, b: __m256) -> __m256 {
-        // SAFETY: owed by the caller: FMA.
-        unsafe { _mm256_fmadd_ps(a, b, total) }
-    }
-
-    native!(Avx512, "One AVX-512 register.", [0] of 16, __m512, load _mm512_loadu_ps, store _mm512_storeu_ps,
+    native!(Avx512, "One AVX-512 register.", __m512, 1, load _mm512_loadu_ps, store _mm512_storeu_ps,
         splat _mm512_set1_ps, add _mm512_add_ps, sub _mm512_sub_ps, mul _mm512_mul_ps,
-        add_product fma512, max _mm512_max_ps, clamp clamp512, round round512);
+        add_product |s, x, y| _mm512_fmadd_ps(x, y, s), max _mm512_max_ps, clamp clamp512, round round512);
 
-    native!(Avx2, "Two AVX2 registers.", [0 1] of 8, __m256, load _mm256_loadu_ps, store _mm256_storeu_ps,
+    native!(Avx2, "Two AVX2 registers.", __m256, 2, load _mm256_loadu_ps, store _mm256_storeu_ps,
         splat _mm256_set1_ps, add _mm256_add_ps, sub _mm256_sub_ps, mul _mm256_mul_ps,
-        add_product fma256, max _mm256_max_ps, clamp clamp256, round round256);
+        add_product |s, x, y| _mm256_fmadd_ps(x, y, s), max _mm256_max_ps, clamp clamp256, round round256);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -293,8 +509,8 @@ mod arm {
         }
     }
 
-    native!(Neon, "Four NEON registers.", [0 1 2 3] of 4, float32x4_t, load vld1q_f32, store vst1q_f32, splat vdupq_n_f32,
-        add vaddq_f32, sub vsubq_f32, mul vmulq_f32, add_product vfmaq_f32, max vmaxq_f32,
+    native!(Neon, "Four NEON registers.", float32x4_t, 4, load vld1q_f32, store vst1q_f32, splat vdupq_n_f32,
+        add vaddq_f32, sub vsubq_f32, mul vmulq_f32, add_product |s, x, y| vfmaq_f32(s, x, y), max vmaxq_f32,
         clamp clamp, round round);
 }
 
