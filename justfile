@@ -21,6 +21,10 @@ vectors:
 demo:
     cargo run --release -- demo
 
+# How fast this machine is: products, training steps, memory, price list.
+bench:
+    cargo run --release -- bench --ops
+
 # Licences, sources, bans.
 deny:
     cargo deny check bans licenses sources

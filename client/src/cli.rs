@@ -27,6 +27,7 @@ Exit codes:
   2    wrong usage, or the program is refused (diagnostic with line and caret)
   3    a replay refuted the entry
   4    a demo ended without an accepted entry
+  5    a run diverged (the message names step and tensor)
   130  interrupted
 
 Every command takes --json; the fields are described in docs/guide/json.md.";
@@ -94,6 +95,8 @@ pub(crate) enum Command {
     Id,
     /// Processor, versions, home, disk, keys: what works here
     Doctor,
+    /// Speed here: products, training steps, price list; also against PyTorch
+    Bench(Bench),
     /// Check or rebuild the store
     #[command(subcommand)]
     Store(Store),
@@ -109,6 +112,14 @@ pub(crate) enum Command {
         memory: u64,
         /// Seconds of processor time
         cpu: u64,
+    },
+    /// A training that is measured in turns with others; started by `bench`
+    #[command(hide = true)]
+    BenchPeer {
+        /// Model, or `baseline:TRACK`
+        subject: String,
+        /// Threads
+        threads: u16,
     },
 }
 
@@ -319,7 +330,7 @@ Examples:
   cairn run baseline --track shakespeare-small --seed 7 --threads 2
   cairn run train.py --track names --backend reference --budget 50M
 
-Exit codes: 0 done, 1 diverged or failed, 2 refused (diagnostic), 130 interrupted.")]
+Exit codes: 0 done, 1 failed, 2 refused (diagnostic), 5 diverged (step and tensor), 130 interrupted.")]
 pub(crate) struct Run {
     /// The program; `baseline` for the track's own
     #[arg(value_name = "TRAIN.PY")]
@@ -394,6 +405,73 @@ pub(crate) struct Open {
     /// Key of the track's author [default: this home's]; the same options give the same id in every home
     #[arg(long, value_name = "KEY")]
     pub(crate) owner: Option<cairn_protocol::AuthorKey>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cairn bench                                   products, training steps, memory, hashes: some minutes
+  cairn bench --only ops                        real time for each metered operation
+  cairn bench --only steps --models gpt-128 --threads 1,2
+  cairn bench --against torch --python venv/bin/python --only against
+  cairn bench --ops --against torch --markdown  everything, as in docs/performance.md
+
+Numbers are medians with their quartiles. What is compared is measured in turns; still, close other programs first.")]
+pub(crate) struct Bench {
+    /// Measures these parts only
+    #[arg(long, value_enum, value_name = "PART,…", value_delimiter = ',')]
+    pub(crate) only: Vec<Part>,
+    /// Measures every operation against its price as well
+    #[arg(long)]
+    pub(crate) ops: bool,
+    /// Compares training steps with another system's
+    #[arg(long, value_enum)]
+    pub(crate) against: Option<Other>,
+    /// Python that has PyTorch
+    #[arg(long, default_value = "python3", value_name = "FILE")]
+    pub(crate) python: String,
+    /// Leaves torch.compile out
+    #[arg(long)]
+    pub(crate) no_compile: bool,
+    /// Models to train [default: large and tiny ones]
+    #[arg(long, value_name = "MODEL,…", value_delimiter = ',')]
+    pub(crate) models: Vec<String>,
+    /// Numbers of threads [default: 1 and 2]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Vec<u16>,
+    /// Measurements of each [default: 9]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) pairs: Option<u16>,
+    /// Shows in seconds that everything works; the numbers mean little
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Prints the tables as Markdown
+    #[arg(long)]
+    pub(crate) markdown: bool,
+}
+
+/// A part of the bench.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Multiplications and additions a second
+    Peak,
+    /// Matrix products as a share of the peak
+    Products,
+    /// Training steps and their memory
+    Steps,
+    /// State hashes as a share of a run
+    Hashes,
+    /// Real time for each metered operation
+    Ops,
+    /// Training steps of another system
+    Against,
+}
+
+/// Another system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Other {
+    /// PyTorch, eager and compiled
+    Torch,
 }
 
 #[derive(Debug, Subcommand)]

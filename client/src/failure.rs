@@ -19,6 +19,8 @@ pub(crate) enum Code {
     Refuted = 3,
     /// A demo ended without an accepted entry.
     NoEntry = 4,
+    /// A run left the finite range of numbers.
+    Diverged = 5,
     /// Interrupted.
     Interrupted = 130,
 }
@@ -50,6 +52,14 @@ pub(crate) enum Failure {
         /// Name of the program's file.
         file: String,
     },
+    /// A run left the finite range of numbers.
+    #[error("the run diverged at step {step}: `{tensor}` left the finite range")]
+    Diverged {
+        /// Steps done.
+        step: u64,
+        /// `loss`, or the name of the parameter or state.
+        tensor: String,
+    },
     /// Ctrl-C or a termination signal.
     #[error("interrupted")]
     Interrupted,
@@ -66,6 +76,9 @@ impl Failure {
         Self::Advice { what: what.into(), hint: hint.into(), code: Code::Usage }.into()
     }
 }
+
+/// What to do about a run that diverged.
+const DIVERGED_HINT: &str = "try a lower learning rate, a warm-up, or a smaller initialisation";
 
 /// The diagnostic as JSON, with the names that are fixed for it.
 fn refusal_json(refusal: &job::Refusal) -> Value {
@@ -92,6 +105,12 @@ pub(crate) fn tell(ui: &Ui, error: &anyhow::Error) -> ExitCode {
             ui.object(&json!({ "error": format!("{error:#}"), "hint": hint }));
             eprintln!("{label} {error:#}\n  {} {hint}", ui.paint(Tone::Name, "hint:"));
             (*code).into()
+        }
+        Some(Failure::Diverged { step, tensor }) => {
+            let found = json!({ "error": format!("{error:#}"), "hint": DIVERGED_HINT, "step": step, "tensor": tensor });
+            ui.object(&found);
+            eprintln!("{label} {error:#}\n  {} {DIVERGED_HINT}", ui.paint(Tone::Name, "hint:"));
+            Code::Diverged.into()
         }
         Some(Failure::Interrupted) => {
             ui.object(&json!({ "error": "interrupted", "hint": Value::Null }));

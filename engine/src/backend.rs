@@ -33,10 +33,46 @@ pub struct Feed<'a> {
     pub step: u64,
 }
 
+/// What a training step reads besides parameters and states; see [`Feed`].
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// `Input(0)` and `Input(1)`.
+    pub inputs: [&'a Tensor; 2],
+    /// Value of each table at this step.
+    pub tables: &'a [f32],
+    /// Seed of the run.
+    pub seed: &'a Seed,
+    /// Step of the run.
+    pub step: u64,
+}
+
+impl<'a> Batch<'a> {
+    /// With the parameters and states that the step reads.
+    pub fn feed(&self, params: &'a [Vec<f32>], states: &'a [Vec<f32>]) -> Feed<'a> {
+        Feed { inputs: self.inputs, params, states, tables: self.tables, seed: self.seed, step: self.step }
+    }
+}
+
 /// A graph that is ready to run on one backend.
 pub trait Executor: Send {
     /// Computes the wanted nodes, in the order in which they were wanted, each into a vector that has its length.
     fn run(&mut self, feed: &Feed<'_>, out: &mut [Vec<f32>]) -> Result<(), BackendError>;
+
+    /// A training step: the first wanted node is the loss, which is given; the others are the new value of each parameter
+    /// and then of each state, in order, which replace the old ones. After an error these are worth nothing.
+    fn step(
+        &mut self,
+        batch: &Batch<'_>,
+        params: &mut [Vec<f32>],
+        states: &mut [Vec<f32>],
+    ) -> Result<f32, BackendError> {
+        let mut out = vec![vec![]; 1 + params.len() + states.len()];
+        self.run(&batch.feed(params, states), &mut out)?;
+        let mut out = out.into_iter();
+        let loss = out.next().and_then(|loss| loss.first().copied()).unwrap_or_default();
+        params.iter_mut().chain(states).zip(out).for_each(|(old, new)| *old = new);
+        Ok(loss)
+    }
 }
 
 /// Which backend.

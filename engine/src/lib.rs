@@ -7,6 +7,7 @@
 //! *Invariant:* nothing here opens a socket, reads a clock to decide a value, or depends on thread count.
 
 pub mod backend;
+pub mod bench;
 #[cfg(feature = "candle")]
 pub mod candle;
 pub mod cpu;

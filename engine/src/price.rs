@@ -193,47 +193,101 @@ fn bytes(node: &Node) -> u64 {
 /// use. Inputs, parameters, states and tables are there throughout; the `wanted` values stay to the end, each in a
 /// place of its own. A reshape is another name of its input.
 pub fn peak_bytes(graph: &Graph, wanted: &[NodeId]) -> u64 {
-    let nodes = graph.nodes();
-    let mut owner: Vec<usize> = Vec::with_capacity(nodes.len());
-    let mut last_use: Vec<usize> = (0..nodes.len()).collect();
-    let mut live = 0u64;
-    for (id, node) in nodes.iter().enumerate() {
-        for &input in &node.inputs {
-            last_use[owner[input as usize]] = id;
-        }
-        owner.push(match node.op {
-            Op::Reshape | Op::StopGradient => owner[node.inputs[0] as usize],
-            _ => id,
-        });
-        if is_resident(node) {
-            live = live.saturating_add(bytes(node));
-        }
-    }
-    for &id in wanted {
-        let Some(&id) = owner.get(id as usize) else { continue };
-        // A value that is there anyway, or wanted twice, is copied out.
-        if is_resident(&nodes[id]) || last_use[id] == usize::MAX {
-            live = live.saturating_add(bytes(&nodes[id]));
-        }
-        last_use[id] = usize::MAX;
-    }
-    let mut freed_at: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
-    for (id, node) in nodes.iter().enumerate() {
-        if owner[id] == id && !is_resident(node) && last_use[id] < nodes.len() {
-            freed_at[last_use[id]].push(id);
+    Lifetimes::new(graph, wanted).peak().0
+}
+
+/// The `n` source lines whose values take most of the memory at the moment when most of it is used, largest first, ties
+/// by line; each with its bytes.
+pub fn largest_lines(graph: &Graph, wanted: &[NodeId], n: usize) -> Vec<(u32, u64)> {
+    let lifetimes = Lifetimes::new(graph, wanted);
+    let (_, at) = lifetimes.peak();
+    let mut lines = BTreeMap::<u32, u64>::new();
+    for (id, node) in graph.nodes().iter().enumerate() {
+        let copies = lifetimes.copies.get(&id).copied().unwrap_or(0);
+        let held = copies + u64::from(is_resident(node) || (lifetimes.allocates(id) && lifetimes.holds(id, at)));
+        if held > 0 {
+            let total = lines.entry(graph.line_of(id as NodeId)).or_default();
+            *total = total.saturating_add(bytes(node).saturating_mul(held));
         }
     }
-    let mut peak = live;
-    for (id, node) in nodes.iter().enumerate() {
-        if owner[id] == id && !is_resident(node) {
-            live = live.saturating_add(bytes(node));
+    lines.remove(&0);
+    let mut lines: Vec<_> = lines.into_iter().collect();
+    lines.sort_by_key(|&(line, bytes)| (std::cmp::Reverse(bytes), line));
+    lines.truncate(n);
+    lines
+}
+
+/// When each value of a graph comes and goes.
+struct Lifetimes<'a> {
+    nodes: &'a [Node],
+    /// The node whose value another one names.
+    owner: Vec<usize>,
+    /// Last node that reads a value; `usize::MAX` where it is wanted.
+    last_use: Vec<usize>,
+    /// Further places of values that are there anyway or wanted more than once.
+    copies: BTreeMap<usize, u64>,
+}
+
+impl<'a> Lifetimes<'a> {
+    fn new(graph: &'a Graph, wanted: &[NodeId]) -> Self {
+        let nodes = graph.nodes();
+        let mut owner: Vec<usize> = Vec::with_capacity(nodes.len());
+        let mut last_use: Vec<usize> = (0..nodes.len()).collect();
+        for (id, node) in nodes.iter().enumerate() {
+            for &input in &node.inputs {
+                last_use[owner[input as usize]] = id;
+            }
+            owner.push(match node.op {
+                Op::Reshape | Op::StopGradient => owner[node.inputs[0] as usize],
+                _ => id,
+            });
         }
-        peak = peak.max(live);
-        for &gone in &freed_at[id] {
-            live = live.saturating_sub(bytes(&nodes[gone]));
+        let mut copies = BTreeMap::new();
+        for &id in wanted {
+            let Some(&id) = owner.get(id as usize) else { continue };
+            if is_resident(&nodes[id]) || last_use[id] == usize::MAX {
+                *copies.entry(id).or_default() += 1;
+            }
+            last_use[id] = usize::MAX;
         }
+        Self { nodes, owner, last_use, copies }
     }
-    peak
+
+    /// Whether a node has a value of its own that comes when it runs.
+    fn allocates(&self, id: usize) -> bool {
+        self.owner[id] == id && !is_resident(&self.nodes[id])
+    }
+
+    /// Whether the value of a node that allocates is there while node `at` runs.
+    fn holds(&self, id: usize, at: usize) -> bool {
+        id <= at && at <= self.last_use[id]
+    }
+
+    /// Most bytes at once, and the first node during which it is so many.
+    fn peak(&self) -> (u64, usize) {
+        let mut freed_at: Vec<Vec<usize>> = vec![Vec::new(); self.nodes.len()];
+        let mut live = 0u64;
+        for (id, node) in self.nodes.iter().enumerate() {
+            let there = self.copies.get(&id).copied().unwrap_or(0) + u64::from(is_resident(node));
+            live = live.saturating_add(bytes(node).saturating_mul(there));
+            if self.allocates(id) && self.last_use[id] < self.nodes.len() {
+                freed_at[self.last_use[id]].push(id);
+            }
+        }
+        let mut peak = (live, 0);
+        for (id, node) in self.nodes.iter().enumerate() {
+            if self.allocates(id) {
+                live = live.saturating_add(bytes(node));
+            }
+            if live > peak.0 {
+                peak = (live, id);
+            }
+            for &gone in &freed_at[id] {
+                live = live.saturating_sub(bytes(&self.nodes[gone]));
+            }
+        }
+        peak
+    }
 }
 
 fn is_resident(node: &Node) -> bool {

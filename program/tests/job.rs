@@ -226,6 +226,10 @@ fn refusals() -> Result<(), Box<dyn Error>> {
     if !cairn_engine::backend::CANDLE {
         failed(task(BIGRAM, NAMES), running("candle"), "cargo build --features candle")?;
     }
+    let (seeds, backend) = (seeds(), BackendChoice { name: Text::truncated("candle"), ..BackendChoice::cpu(1) });
+    let (prover, commit, audit) = (VerifierKey([1; 32]), CommitId([9; 32]), Hash32([1; 32]));
+    let inexact = Work::Replay { seeds, claimed: BoundedVec::default(), prover, commit, audit, backend };
+    failed(task(BIGRAM, NAMES), inexact, "it needs an exact backend")?;
     failed(task(BIGRAM, NAMES), running("abacus"), "`abacus`")
 }
 

@@ -28,6 +28,9 @@ def argmax(
 ) -> Tensor:
     """Index of the first maximum of the last axis."""
 
+def argsort(x: Operand, dim: int = -1, descending: bool = False, *, axis: int = ...) -> Tensor:
+    """The ids of `sort`."""
+
 def attention(
     q: Tensor,
     k: Tensor,
@@ -39,6 +42,9 @@ def attention(
     soft_cap: float | None = None,
 ) -> Tensor:
     """Scaled dot-product attention of q [B, H, T, D] on k, v [B, Hk, S, D]; Hk divides H."""
+
+def avg_pool2d(input: Tensor, kernel_size: Shape, stride: Shape | None = None) -> Tensor:
+    """The mean of each window; the stride is the kernel size."""
 
 def broadcast_to(x: Operand, shape: Shape) -> Tensor:
     """Broadcasts to a shape."""
@@ -64,6 +70,28 @@ def concat(tensors: Sequence[Operand], dim: int = 0, *, axis: int = ...) -> Tens
 def concatenate(tensors: Sequence[Operand], dim: int = 0, *, axis: int = ...) -> Tensor:
     """Joins tensors along an axis."""
 
+def conv1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Shape = 1,
+    padding: Shape | Literal["same", "valid"] = 0,
+    dilation: Shape = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Convolution along one axis: input [N, C, L], weight [O, C/groups, K]."""
+
+def conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Shape = 1,
+    padding: Shape | Literal["same", "valid"] = 0,
+    dilation: Shape = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Convolution: input [N, C, H, W], weight [O, C/groups, KH, KW]."""
+
 def cos(x: Operand) -> Tensor:
     """Cosine of radians."""
 
@@ -74,6 +102,9 @@ def cross_entropy(
     ignore_index: Literal[-1] = -1,
 ) -> Tensor:
     """Negative log-likelihood of targets [..] under logits [.., V]; targets -1 are ignored."""
+
+def cumsum(x: Operand, dim: int, *, axis: int = ...) -> Tensor:
+    """Sums of all elements up to each one, along an axis."""
 
 def dropout(x: Operand, p: float = 0.5, name: str | None = None, training: bool = True) -> Tensor:
     """While training, each element is 0 with probability p, else x / (1 - p)."""
@@ -99,6 +130,9 @@ def expand_dims(x: Tensor, dim: int = ..., *, axis: int = ...) -> Tensor:
 def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Joins axes into one."""
 
+def flip(x: Tensor, dims: Shape) -> Tensor:
+    """Axes turned round."""
+
 def floor(x: Operand) -> Tensor:
     """Largest integer not above x."""
 
@@ -107,6 +141,9 @@ def full(shape: Shape, value: float) -> Tensor:
 
 def full_like(x: Tensor, value: float) -> Tensor:
     """Every element is this number, in the shape of x."""
+
+def gather(x: Tensor, dim: int, index: Tensor) -> Tensor:
+    """Elements that ids name along an axis."""
 
 def ge(a: Operand, b: Operand) -> Tensor:
     """1 where a >= b, else 0."""
@@ -147,11 +184,17 @@ def logsumexp(x: Operand, dim: Dims = None, keepdim: bool = False, *, axis: Dims
 def lt(a: Operand, b: Operand) -> Tensor:
     """1 where a < b, else 0."""
 
+def masked_fill(x: Tensor, mask: Tensor, value: Operand) -> Tensor:
+    """The value where the mask is not 0, else x."""
+
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """Matrix product; leading axes broadcast."""
 
 def max(x: Operand, dim: Dims = None, keepdim: bool = False, *, axis: Dims = ..., keepdims: bool = ...) -> Tensor:
     """Maximum over axes; ties give their gradient to the first."""
+
+def max_pool2d(input: Tensor, kernel_size: Shape, stride: Shape | None = None) -> Tensor:
+    """The largest of each window; the stride is the kernel size."""
 
 def maximum(a: Operand, b: Operand) -> Tensor:
     """The larger; ties give their gradient to the first."""
@@ -246,6 +289,9 @@ def reshape(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
 def rms_norm(x: Operand, weight: Operand | None = None, eps: float = 1e-6) -> Tensor:
     """x / sqrt(mean(x^2) + eps) along the last axis, times `weight`."""
 
+def roll(x: Tensor, shifts: int, dims: int) -> Tensor:
+    """Elements moved along an axis, those beyond the end back to the start."""
+
 def rope(x: Tensor, base: float = 10000.0) -> Tensor:
     """Rotary positions of x [.., T, D] over T."""
 
@@ -257,6 +303,9 @@ def round_to(x: Operand, format: Literal["bf16", "bfloat16"]) -> Tensor:
 
 def rsqrt(x: Operand) -> Tensor:
     """1 / sqrt(x)."""
+
+def scatter_add(x: Operand, dim: int, index: Tensor, src: Operand) -> Tensor:
+    """x, to which the elements of src are added at index."""
 
 def sgd(lr: Hyper | None = None, momentum: Hyper = 0.0, weight_decay: Hyper = 0.0, nesterov: bool = False) -> Optimiser:
     """SGD with momentum; `lr` is the module's lr, else 1e-2."""
@@ -278,6 +327,9 @@ def softmax(x: Operand, dim: int = -1, *, axis: int = ...) -> Tensor:
 
 def softplus(x: Operand) -> Tensor:
     """log(1 + e^x), without overflow."""
+
+def sort(x: Operand, dim: int = -1, descending: bool = False, *, axis: int = ...) -> tuple[Tensor, Tensor]:
+    """Values in order and their ids; equal ones keep their order."""
 
 def split(x: Tensor, sizes: int | Sequence[int], dim: int = 0, *, axis: int = ...) -> tuple[Tensor, ...]:
     """Parts of one size, or of the sizes in a list."""
@@ -306,8 +358,20 @@ def tanh(x: Operand) -> Tensor:
 def to_float(x: Operand) -> Tensor:
     """Ids as floats."""
 
+def to_int(x: Operand) -> Tensor:
+    """The nearest integer as ids, ties to even."""
+
+def topk(x: Operand, k: int, dim: int = -1, largest: bool = True, *, axis: int = ...) -> tuple[Tensor, Tensor]:
+    """The k largest (or smallest) and their ids, ties by id."""
+
 def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
     """Two axes swapped."""
+
+def tril(x: Operand, diagonal: int = 0) -> Tensor:
+    """The lower triangle of the last two axes, zeros elsewhere."""
+
+def triu(x: Operand, diagonal: int = 0) -> Tensor:
+    """The upper triangle of the last two axes, zeros elsewhere."""
 
 def uniform(shape: Shape, name: str | None = None) -> Tensor:
     """Fresh random numbers on [0, 1) each step; training only."""

@@ -14,12 +14,14 @@ from typing import List, Optional
 import torch
 
 from ._data import load
-from ._errors import DivergedError, ProgramError, ShapeError, UnavailableError
+from ._errors import DivergedError, ProgramError, ShapeError
 from ._random import seed_of
 from ._train import Program, Trainer
 
 #: Losses that are printed, about.
 _LINES = 20
+#: Exit code of a run that diverged, as that of `cairn run`.
+_DIVERGED = 5
 
 
 def _arguments() -> argparse.Namespace:
@@ -82,9 +84,9 @@ def main() -> int:
         torch.set_num_threads(options.threads)
     try:
         _run(options)
-    except (DivergedError, ProgramError, ShapeError, UnavailableError) as error:
+    except (DivergedError, ProgramError, ShapeError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
+        return _DIVERGED if isinstance(error, DivergedError) else 1
     return 0
 
 

@@ -9,9 +9,5 @@ class ShapeError(Exception):
     """Tensors do not fit."""
 
 
-class UnavailableError(Exception):
-    """Python, and sensible, but not a part of the language."""
-
-
 class DivergedError(Exception):
     """A value left the finite range."""

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
 import torch
 import torch.nn.functional as F
 
-from ._errors import ProgramError, ShapeError, UnavailableError
+from ._errors import ProgramError, ShapeError
 from ._state import Param, current
 from ._tensor import (
     Number,
@@ -35,9 +35,12 @@ from ._tensor import (
     of,
     operand,
     optional,
+    pair,
     power,
     product,
+    rounded,
     shape_of,
+    whole,
 )
 
 Call = TypeVar("Call", bound=Callable[..., Any])
@@ -185,7 +188,13 @@ erf = _unary("erf", torch.erf)
 exp = _unary("exp", torch.exp)
 floor = _unary("floor", torch.floor)
 log = _unary("log", torch.log)
-neg = _unary("neg", torch.neg)
+
+
+@named(input="x")
+def neg(x: Operand) -> Tensor:
+    return -x if isinstance(x, Tensor) else Tensor(-floats("neg", x))
+
+
 reciprocal = _unary("reciprocal", torch.reciprocal)
 relu = _unary("relu", torch.relu)
 round = _unary("round", torch.round)
@@ -204,11 +213,11 @@ to_float = _unary("to_float", lambda x: x)
 
 def _pair(name: str, function: Callable[..., torch.Tensor]) -> Callable[[Any, Any], Tensor]:
     @named(x="a", input="a", y="b", other="b")
-    def pair(a: Operand, b: Operand) -> Tensor:
-        return Tensor(function(*broadcasting(name, floats(name, a), floats(name, b))))
+    def of_two(a: Operand, b: Operand) -> Tensor:
+        return pair(name, a, b, function)
 
-    pair.__name__ = name
-    return pair
+    of_two.__name__ = name
+    return of_two
 
 
 maximum = _pair("maximum", larger)
@@ -237,12 +246,11 @@ def pow(x: Operand, exponent: Operand) -> Tensor:
 def clip(x: Operand, min: Optional[Operand] = None, max: Optional[Operand] = None) -> Tensor:
     if min is None and max is None:
         raise TypeError("clip() needs min, max or both")
-    tensor = floats("clip", x)
     if min is not None:
-        tensor = larger(*broadcasting("clip", tensor, floats("clip", min)))
+        x = pair("clip", x, min, larger)
     if max is not None:
-        tensor = smaller(*broadcasting("clip", tensor, floats("clip", max)))
-    return Tensor(tensor)
+        x = pair("clip", x, max, smaller)
+    return x  # type: ignore[return-value]
 
 
 clamp = clip
@@ -250,8 +258,33 @@ clamp = clip
 
 @named(mask="condition", x="a", input="a", y="b", other="b")
 def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
-    c, x, y = broadcasting("where", *(floats("where", value) for value in (condition, a, b)))
+    return _chosen("where", condition, a, b)
+
+
+def _chosen(what: str, condition: object, a: object, b: object) -> Tensor:
+    """The second where the first is not 0, else the third; integers where both are."""
+    c, x, y = broadcasting(what, *(floats(what, value) for value in (condition, a, b)))
+    if whole(a, b):
+        x, y = (of(what, v) if isinstance(v, Tensor) else torch.tensor(integer(what, v)) for v in (a, b))
     return Tensor(torch.where(c != 0, x, y))
+
+
+@named(input="x")
+def masked_fill(x: Operand, mask: Operand, value: Operand) -> Tensor:
+    return _chosen("masked_fill", mask, value, x)
+
+
+@named(input="x")
+def to_int(x: Operand) -> Tensor:
+    """The nearest integer, ties to even; integers as they are."""
+    tensor = operand("to_int", x)
+    return Tensor(tensor if tensor.dtype == torch.int64 else rounded(tensor))
+
+
+def truncated(x: Operand) -> Tensor:
+    """PyTorch's cast to an integer: towards 0."""
+    tensor = operand("int", x)
+    return Tensor(tensor if tensor.dtype == torch.int64 else rounded(torch.trunc(tensor)))
 
 
 class _Bfloat16(torch.autograd.Function):
@@ -367,10 +400,10 @@ def var(
 @named(input="x", axis="dim", keepdims="keepdim")
 def argmax(x: Operand, dim: Optional[int] = None, keepdim: bool = False) -> Tensor:
     tensor = floats("argmax", x)
-    at = axis_of("argmax", -1 if dim is None else dim, tensor.ndim)
-    if at + 1 != tensor.ndim or (dim is None and tensor.ndim > 1):
-        raise UnavailableError("argmax over other axes than the last is not available: write argmax(x, dim=-1)")
-    return Tensor(torch.argmax(tensor, dim=-1, keepdim=bool(keepdim)))
+    if dim is None:
+        found = torch.argmax(tensor.reshape(-1), dim=-1)
+        return Tensor(found.reshape([1] * tensor.ndim) if keepdim else found)
+    return Tensor(torch.argmax(tensor, dim=axis_of("argmax", dim, tensor.ndim), keepdim=bool(keepdim)))
 
 
 # ---- products
@@ -398,8 +431,8 @@ def einsum(equation: str, a: Operand, b: Optional[Operand] = None) -> Tensor:
     for names in (*letters, output):
         if not (names == "" or (names.isascii() and names.isalpha())):
             raise ValueError("einsum: name every axis by a letter")
-        if len(set(names)) != len(names):
-            raise UnavailableError("einsum: a letter twice in one operand is not available")
+    if len(set(output)) != len(output):
+        raise ValueError("einsum: a letter stands twice in the result")
     for names, tensor in zip(letters, operands):
         if len(names) != tensor.ndim:
             raise ShapeError(f"einsum: {len(names)} letters for a tensor of shape {list(tensor.shape)}")
@@ -584,7 +617,9 @@ def embedding(ids: Tensor, table: Tensor) -> Tensor:
     rows, weights = of("embedding", ids), of("embedding", table)
     if rows.dtype == torch.float32 and weights.dtype == torch.int64:
         rows, weights = weights, rows
-    return Tensor(weights)[Tensor(rows)]
+    if weights.ndim != 2:
+        raise ShapeError(f"embedding: the table {list(weights.shape)} must have two axes")
+    return Tensor(F.embedding(ids_of("embedding", Tensor(rows)), weights))
 
 
 @named(input="x", index="ids")
@@ -600,6 +635,160 @@ def one_hot(ids: Tensor, num_classes: int) -> Tensor:
     if integer("one_hot", num_classes) < 1:
         raise ShapeError("one_hot: at least one class")
     return mask(ids_of("one_hot", ids).unsqueeze(-1) == torch.arange(num_classes))
+
+
+def _along_axis(what: str, x: Any, dim: Any) -> Tuple[torch.Tensor, int]:
+    tensor = floats(what, x)
+    return tensor, axis_of(what, dim, tensor.ndim)
+
+
+@named(input="x", axis="dim")
+def cumsum(x: Operand, dim: int) -> Tensor:
+    tensor, at = _along_axis("cumsum", x, dim)
+    return Tensor(torch.cumsum(tensor, at))
+
+
+@named(input="x", axis="dim", ids="index")
+def gather(x: Tensor, dim: int, index: Tensor) -> Tensor:
+    tensor, places = of("gather", x), ids_of("gather: index", index)
+    at = axis_of("gather", dim, tensor.ndim)
+    others = [i for i in range(tensor.ndim) if i != at]
+    if tensor.ndim != places.ndim or any(places.shape[i] > tensor.shape[i] for i in others):
+        raise ShapeError(f"gather along axis {at}: index {list(places.shape)} does not fit {list(tensor.shape)}")
+    return Tensor(torch.gather(tensor, at, places))
+
+
+@named(input="x", axis="dim", ids="index")
+def scatter_add(x: Operand, dim: int, index: Tensor, src: Operand) -> Tensor:
+    tensor, at = _along_axis("scatter_add", x, dim)
+    places, source = ids_of("scatter_add: index", index), floats("scatter_add: src", src)
+    wanted = (
+        [places.shape[i] if i == at else n for i, n in enumerate(tensor.shape)] if places.ndim == tensor.ndim else []
+    )
+    if list(places.shape) != wanted or source.shape != places.shape:
+        shapes = f"index {list(places.shape)}, src {list(source.shape)}, x {list(tensor.shape)}"
+        raise ShapeError(f"scatter_add along axis {at}: {shapes}")
+    return Tensor(torch.scatter_add(tensor, at, places, source))
+
+
+def _sorted(what: str, x: Any, dim: Any, descending: bool) -> Tuple[torch.Tensor, torch.Tensor, int]:
+    """Values and ids in order, equal ones by id, and the axis."""
+    tensor, at = _along_axis(what, x, dim)
+    values, places = torch.sort(tensor, dim=at, descending=bool(descending), stable=True)
+    return values, places, at
+
+
+@named(input="x", axis="dim")
+def topk(x: Operand, k: int, dim: int = -1, largest: bool = True) -> Tuple[Tensor, Tensor]:
+    values, places, at = _sorted("topk", x, dim, largest)
+    if not 1 <= integer("topk: k", k) <= values.shape[at]:
+        raise ShapeError(f"topk: {k} of an axis of length {values.shape[at]}")
+    return Tensor(values.narrow(at, 0, k)), Tensor(places.narrow(at, 0, k))
+
+
+@named(input="x", axis="dim")
+def sort(x: Operand, dim: int = -1, descending: bool = False) -> Tuple[Tensor, Tensor]:
+    values, places, _ = _sorted("sort", x, dim, descending)
+    return Tensor(values), Tensor(places)
+
+
+@named(input="x", axis="dim")
+def argsort(x: Operand, dim: int = -1, descending: bool = False) -> Tensor:
+    return Tensor(_sorted("argsort", x, dim, descending)[1])
+
+
+@named(input="x", axis="dims", dim="dims")
+def flip(x: Tensor, dims: Union[int, Sequence[int]]) -> Tensor:
+    tensor = of("flip", x)
+    return Tensor(torch.flip(tensor, [axis_of("flip", dim, tensor.ndim) for dim in lengths("flip", [dims])]))
+
+
+@named(input="x", shift="shifts", axis="dims", dim="dims")
+def roll(x: Tensor, shifts: int, dims: int) -> Tensor:
+    tensor = of("roll", x)
+    return Tensor(torch.roll(tensor, integer("roll: shifts", shifts), axis_of("roll", dims, tensor.ndim)))
+
+
+def _triangle(name: str, function: Callable[..., torch.Tensor]) -> Callable[..., Tensor]:
+    @named(input="x")
+    def triangle(x: Operand, diagonal: int = 0) -> Tensor:
+        tensor = floats(name, x)
+        if tensor.ndim < 2:
+            raise ShapeError(f"{name}: {list(tensor.shape)} has no rows and columns")
+        return Tensor(function(tensor, integer(f"{name}: diagonal", diagonal)))
+
+    triangle.__name__ = name
+    return triangle
+
+
+tril, triu = _triangle("tril", torch.tril), _triangle("triu", torch.triu)
+
+
+# ---- convolutions
+
+
+def _each(what: str, value: Any, axes: int, least: int) -> List[int]:
+    """An int for each axis, or one for all."""
+    given = [integer(what, value)] * axes if isinstance(value, int) else lengths(what, [value])
+    if len(given) != axes or any(n < least for n in given):
+        raise ShapeError(f"{what}: {given}; an int of at least {least}, or {axes} of them")
+    return given
+
+
+def _convolution(name: str, axes: int, function: Callable[..., torch.Tensor]) -> Callable[..., Tensor]:
+    @named(x="input", w="weight")
+    def convolution(
+        input: Operand,
+        weight: Operand,
+        bias: Optional[Operand] = None,
+        stride: Union[int, Sequence[int], None] = 1,
+        padding: Union[int, Sequence[int], str, None] = 0,
+        dilation: Union[int, Sequence[int], None] = 1,
+        groups: Optional[int] = 1,
+    ) -> Tensor:
+        x, w = floats(name, input), floats(name, weight)
+        if x.ndim != axes + 2 or w.ndim != axes + 2:
+            raise ShapeError(f"{name}: input {list(x.shape)} and weight {list(w.shape)} have {axes + 2} axes each")
+        steps = _each(f"{name}: stride", 1 if stride is None else stride, axes, 1)
+        apart = _each(f"{name}: dilation", 1 if dilation is None else dilation, axes, 1)
+        if isinstance(padding, str):
+            if padding not in ("same", "valid"):
+                raise ValueError(f'{name}: there is no padding "{padding}"; there are "same", "valid" and ints')
+            if padding == "same" and any(n != 1 for n in steps):
+                raise ValueError(f'{name}: padding="same" with a stride: say how many zeros')
+        else:
+            padding = _each(f"{name}: padding", 0 if padding is None else padding, axes, 0)
+        if bias is not None and floats(name, bias).shape != w.shape[:1]:
+            raise ShapeError(f"{name}: a bias of shape {list(floats(name, bias).shape)} for {w.shape[0]} channels")
+        added = None if bias is None else floats(name, bias)
+        try:
+            return Tensor(function(x, w, added, steps, padding, apart, 1 if groups is None else groups))
+        except RuntimeError as error:
+            raise ShapeError(f"{name}: {error}") from None
+
+    convolution.__name__ = name
+    return convolution
+
+
+conv1d, conv2d = _convolution("conv1d", 1, F.conv1d), _convolution("conv2d", 2, F.conv2d)
+
+
+def _pool(name: str, function: Callable[..., torch.Tensor]) -> Callable[..., Tensor]:
+    @named(x="input")
+    def pool(input: Operand, kernel_size: ShapeLike, stride: Optional[ShapeLike] = None) -> Tensor:
+        tensor = floats(name, input)
+        kernel = _each(f"{name}: kernel_size", kernel_size, 2, 1)
+        if stride is not None and _each(f"{name}: stride", stride, 2, 1) != kernel:
+            raise ValueError(f"{name}: the windows overlap or leave gaps: the stride is the kernel size")
+        if tensor.ndim != 4 or any(n < k for n, k in zip(tensor.shape[2:], kernel)):
+            raise ShapeError(f"{name}: windows of {kernel} in a tensor of shape {list(tensor.shape)}")
+        return Tensor(function(tensor, kernel))
+
+    pool.__name__ = name
+    return pool
+
+
+max_pool2d, avg_pool2d = _pool("max_pool2d", F.max_pool2d), _pool("avg_pool2d", F.avg_pool2d)
 
 
 # ---- layers
@@ -763,45 +952,59 @@ METHODS: Dict[str, Callable[..., Any]] = {
     "abs": abs,
     "amax": max,
     "argmax": argmax,
+    "argsort": argsort,
     "chunk": chunk,
     "clamp": clip,
     "clip": clip,
     "cos": cos,
+    "cumsum": cumsum,
     "detach": stop_gradient,
     "dim": ndim,
     "erf": erf,
     "exp": exp,
     "expand": expand,
     "flatten": flatten,
+    "flip": flip,
     "float": to_float,
     "floor": floor,
+    "gather": gather,
+    "int": truncated,
     "log": log,
     "log_softmax": log_softmax,
     "logsumexp": logsumexp,
+    "long": truncated,
+    "masked_fill": masked_fill,
     "matmul": matmul,
     "max": max,
     "mean": mean,
     "min": min,
+    "neg": neg,
     "numel": numel,
     "permute": permute,
     "pow": pow,
     "reciprocal": reciprocal,
     "relu": relu,
     "reshape": reshape,
+    "roll": roll,
     "round": round,
     "rsqrt": rsqrt,
+    "scatter_add": scatter_add,
     "sigmoid": sigmoid,
     "sign": sign,
     "sin": sin,
     "size": size,
     "softmax": softmax,
+    "sort": sort,
     "split": split,
     "sqrt": sqrt,
     "square": square,
     "squeeze": squeeze,
     "sum": sum,
     "tanh": tanh,
+    "topk": topk,
     "transpose": transpose,
+    "tril": tril,
+    "triu": triu,
     "unsqueeze": unsqueeze,
     "var": var,
     "view": reshape,

@@ -7,19 +7,20 @@ no values that a program could read.
 from __future__ import annotations
 
 import math
-from typing import Any, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
 
-from ._errors import ShapeError, UnavailableError
+from ._errors import ShapeError
 
 Number = Union[bool, int, float]
 Operand = Union["Tensor", int, float]
 
 #: The number system ends here; numbers nearer to 0 than _TINY are 0.
 _HUGE, _TINY = 2.0**60, 2.0**-100
-_EXACT_INT = (1 << 24) - 1
+#: Integers that become floats stay within the first, floats that become integers within the second.
+_EXACT_INT, _INT_END = (1 << 24) - 1, 1 << 24
 #: Largest whole exponent that is written as products.
 _PRODUCTS_MAX = 16
 
@@ -127,31 +128,66 @@ def minimum(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return torch.where(b < a, b, a)
 
 
-def arithmetic(symbol: str, a: object, b: object) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Both sides of an operator, as floats."""
+def rounded(x: torch.Tensor) -> torch.Tensor:
+    """Floats as ids: the nearest integer, ties to even, within 2^24."""
+    return torch.round(x).clamp(-_INT_END, _INT_END).to(torch.int64)
+
+
+def whole(*values: object) -> bool:
+    """Whether operands are integers, as tensors or numbers, at least one of them a tensor."""
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    numbers = all(isinstance(value, (Tensor, int)) for value in values)
+    return numbers and bool(tensors) and all(tensor.value.dtype == torch.int64 for tensor in tensors)
+
+
+def pair(symbol: str, a: object, b: object, function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Tensor:
+    """A function of two operands as floats; of integers it is an integer."""
     for value in (a, b):
         if not isinstance(value, (Tensor, bool, int, float)):
             raise TypeError(f"`{symbol}` does not go with {article(a)} and {article(b)}")
+    result = function(*broadcasting(symbol, floats(symbol, a), floats(symbol, b)))
+    return Tensor(rounded(result) if whole(a, b) else result)
 
-    def whole(value: object) -> bool:
-        return isinstance(value, int) or (isinstance(value, Tensor) and value.value.dtype == torch.int64)
 
-    if symbol != "/" and whole(a) and whole(b):
-        raise UnavailableError("arithmetic on integer tensors is not available: convert first with to_float(x)")
-    left, right = broadcasting(symbol, floats(symbol, a), floats(symbol, b))
-    return left, right
+def divide(a: object, b: object) -> Tensor:
+    left, right = broadcasting("/", floats("/", a), floats("/", b))
+    return Tensor(left / right)
+
+
+def _quotient(a: object, b: object) -> torch.Tensor:
+    """The floor of a / b; of integers, half an element above a, where no rounding crosses a whole number."""
+    left, right = broadcasting("//", floats("//", a), floats("//", b))
+    if not whole(a, b):
+        return torch.floor(left / right)
+    if not (isinstance(b, int) and b > 0):
+        raise TypeError("integer tensors are divided by whole numbers above 0: floor(to_float(a) / to_float(b))")
+    return torch.floor((left + 0.5) / right)
+
+
+def floor_divide(a: object, b: object) -> Tensor:
+    floor = _quotient(a, b)
+    return Tensor(rounded(floor) if whole(a, b) else floor)
+
+
+def remainder(a: object, b: object) -> Tensor:
+    rest = floats("%", a) - _quotient(a, b) * floats("%", b)
+    return Tensor(rounded(rest) if whole(a, b) else rest)
+
+
+def selected(x: torch.Tensor, axis: int, places: torch.Tensor) -> torch.Tensor:
+    """The elements of an axis that ids name, whose axes take its place; zeros where an id is outside."""
+    n = x.shape[axis]
+    taken = x.movedim(axis, 0)[places.clamp(0, n - 1)]
+    valid = ((places >= 0) & (places < n)).reshape(*places.shape, *[1] * (x.ndim - 1))
+    own, before = places.ndim, axis
+    back = [*range(own, own + before), *range(own), *range(own + before, taken.ndim)]
+    return torch.where(valid, taken, torch.zeros_like(taken)).permute(back)
 
 
 def compare(symbol: str, a: object, b: object) -> Tuple[torch.Tensor, torch.Tensor]:
     """Both sides of a comparison; integers are compared as integers."""
 
-    def whole(value: object) -> bool:
-        return isinstance(value, Tensor) and value.value.dtype == torch.int64
-
-    def exact(value: object) -> bool:
-        return whole(value) or isinstance(value, int)
-
-    if (whole(a) or whole(b)) and exact(a) and exact(b):
+    if whole(a, b):
         left, right = (
             value.value if isinstance(value, Tensor) else torch.tensor(integer(symbol, value)) for value in (a, b)
         )
@@ -271,55 +307,43 @@ class Tensor:
     # ---- operators
 
     def __add__(self, other: Operand) -> Tensor:
-        a, b = arithmetic("+", self, other)
-        return Tensor(a + b)
+        return pair("+", self, other, torch.add)
 
     def __radd__(self, other: Operand) -> Tensor:
         # sum(list of tensors) starts at the integer 0, which adds nothing.
         if type(other) is int and other == 0:
             return self
-        a, b = arithmetic("+", other, self)
-        return Tensor(a + b)
+        return pair("+", other, self, torch.add)
 
     def __sub__(self, other: Operand) -> Tensor:
-        a, b = arithmetic("-", self, other)
-        return Tensor(a - b)
+        return pair("-", self, other, torch.sub)
 
     def __rsub__(self, other: Operand) -> Tensor:
-        a, b = arithmetic("-", other, self)
-        return Tensor(a - b)
+        return pair("-", other, self, torch.sub)
 
     def __mul__(self, other: Operand) -> Tensor:
-        a, b = arithmetic("*", self, other)
-        return Tensor(a * b)
+        return pair("*", self, other, torch.mul)
 
     def __rmul__(self, other: Operand) -> Tensor:
-        a, b = arithmetic("*", other, self)
-        return Tensor(a * b)
+        return pair("*", other, self, torch.mul)
 
     def __truediv__(self, other: Operand) -> Tensor:
-        a, b = arithmetic("/", self, other)
-        return Tensor(a / b)
+        return divide(self, other)
 
     def __rtruediv__(self, other: Operand) -> Tensor:
-        a, b = arithmetic("/", other, self)
-        return Tensor(a / b)
+        return divide(other, self)
 
     def __floordiv__(self, other: Operand) -> Tensor:
-        a, b = arithmetic("//", self, other)
-        return Tensor(torch.floor(a / b))
+        return floor_divide(self, other)
 
     def __rfloordiv__(self, other: Operand) -> Tensor:
-        a, b = arithmetic("//", other, self)
-        return Tensor(torch.floor(a / b))
+        return floor_divide(other, self)
 
     def __mod__(self, other: Operand) -> Tensor:
-        a, b = arithmetic("%", self, other)
-        return Tensor(a - torch.floor(a / b) * b)
+        return remainder(self, other)
 
     def __rmod__(self, other: Operand) -> Tensor:
-        a, b = arithmetic("%", other, self)
-        return Tensor(a - torch.floor(a / b) * b)
+        return remainder(other, self)
 
     def __matmul__(self, other: Tensor) -> Tensor:
         return product(self, other)
@@ -331,7 +355,8 @@ class Tensor:
         return power(base, self)
 
     def __neg__(self) -> Tensor:
-        return Tensor(-floats("-", self))
+        negative = -floats("-", self)
+        return Tensor(rounded(negative) if whole(self) else negative)
 
     def __pos__(self) -> Tensor:
         return self
@@ -370,33 +395,42 @@ class Tensor:
     # ---- subscripts
 
     def __getitem__(self, key: Any) -> Tensor:
-        if isinstance(key, Tensor):
-            table = self.value
-            if table.ndim != 2:
-                raise ShapeError(f"embedding: the table {list(table.shape)} must have two axes")
-            return Tensor(torch.nn.functional.embedding(ids("index", key), table))
         keys = list(key) if isinstance(key, tuple) else [key]
-        return Tensor(self.value[tuple(self._checked(keys))])
+        index = _the_tensor(keys)
+        cuts: List[Any] = []
+        at, kept, taken = 0, 0, 0
+        for one in self._expanded(keys):
+            if one is None:
+                cuts.append(None)
+                kept += 1
+                continue
+            if isinstance(one, Tensor):
+                taken = kept
+            cut = self._axis_key(one, at)
+            cuts.append(cut)
+            kept += isinstance(cut, slice)
+            at += 1
+        cut = self.value[tuple(cuts)]
+        return Tensor(cut if index is None else selected(cut, taken, ids("index", index)))
 
-    def _checked(self, keys: List[Any]) -> List[Any]:
-        """Keys that the language has, none that empties an axis, slices written out."""
+    def _expanded(self, keys: List[Any]) -> List[Any]:
+        """Keys with `...` written out, one for each axis, `None`s besides."""
         used = sum(1 for key in keys if key is not None and key is not Ellipsis)
-        if sum(1 for key in keys if key is Ellipsis) > 1:
+        dots = sum(1 for key in keys if key is Ellipsis)
+        if dots > 1:
             raise TypeError("an index has more than one `...`")
         if used > self.ndim:
             raise ShapeError(f"{used} indices for a tensor of shape {list(self.shape)}")
-        at, checked = 0, []
-        for key in keys:
-            if key is None or key is Ellipsis:
-                at += self.ndim - used if key is Ellipsis else 0
-                checked.append(key)
-                continue
-            checked.append(self._axis_key(key, at))
-            at += 1
-        return checked
+        whole_axes = [slice(None)] * (self.ndim - used)
+        if dots == 0:
+            return keys + whole_axes
+        at = next(i for i, key in enumerate(keys) if key is Ellipsis)
+        return keys[:at] + whole_axes + keys[at + 1 :]
 
     def _axis_key(self, key: Any, at: int) -> Any:
         n = self.shape[at]
+        if isinstance(key, Tensor):
+            return slice(None)
         if isinstance(key, int):
             if not -n <= key < n:
                 raise IndexError(f"index {key} is outside of axis {at} of length {n}")
@@ -405,12 +439,23 @@ class Tensor:
             places = range(n)[key]
             if not places:
                 raise ShapeError(f"an empty slice of axis {at} of length {n}")
-            if places.step != 1 and len(places) > 1:
-                raise UnavailableError("slices of tensors with steps are not available: reshape into (n, step)")
-            return slice(places[0], places[-1] + 1)
-        if isinstance(key, Tensor):
-            raise UnavailableError("indexing some axes by tensors is not available: use embedding, take or where")
+            if places.step < 0 and len(places) > 1:
+                raise ValueError("a slice of a tensor has a step above 0: flip(x, dim) turns an axis round")
+            return slice(places[0], places[-1] + 1, max(places.step, 1))
         raise TypeError(f"a tensor is indexed by ints and slices, not {article(key)}")
+
+
+def _the_tensor(keys: Sequence[Any]) -> Optional[Tensor]:
+    """The one tensor among the keys of an index, if there is one."""
+    tensors = [i for i, key in enumerate(keys) if isinstance(key, Tensor)]
+    if len(tensors) > 1:
+        raise ValueError(
+            "an index has more than one tensor: use gather(x, dim, index), take(x, ids), or index in steps"
+        )
+    # Further apart, NumPy puts the axes of the ids in front.
+    if tensors and any(abs(i - tensors[0]) != 1 for i, key in enumerate(keys) if isinstance(key, int)):
+        raise ValueError("an index has an int and a tensor that do not stand side by side: index in two steps")
+    return keys[tensors[0]] if tensors else None
 
 
 def optional(value: Optional[object], default: Number) -> float:

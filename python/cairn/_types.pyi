@@ -61,6 +61,8 @@ class Tensor:
         """Maximum over axes; ties give their gradient to the first."""
     def argmax(self, dim: int | None = None, keepdim: bool = False, *, axis: int = ..., keepdims: bool = ...) -> Tensor:
         """Index of the first maximum of the last axis."""
+    def argsort(self, dim: int = -1, descending: bool = False, *, axis: int = ...) -> Tensor:
+        """The ids of `sort`."""
     def chunk(self, chunks: int, dim: int = 0, *, axis: int = ...) -> tuple[Tensor, ...]:
         """Equal parts along an axis."""
     def clamp(self, min: Operand | None = None, max: Operand | None = None) -> Tensor:
@@ -69,6 +71,8 @@ class Tensor:
         """At least `min`, at most `max`."""
     def cos(self) -> Tensor:
         """Cosine of radians."""
+    def cumsum(self, dim: int, *, axis: int = ...) -> Tensor:
+        """Sums of all elements up to each one, along an axis."""
     def detach(self) -> Tensor:
         """The same, through which no gradient passes."""
     def dim(self) -> int:
@@ -84,16 +88,22 @@ class Tensor:
     def expand(self, size: Sequence[int], /) -> Tensor: ...
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         """Joins axes into one."""
-    def float(self) -> Tensor:
-        """Ids as floats."""
+    def flip(self, dims: int | Sequence[int]) -> Tensor:
+        """Axes turned round."""
     def floor(self) -> Tensor:
         """Largest integer not above x."""
+    def gather(self, dim: int, index: Tensor) -> Tensor:
+        """Elements that ids name along an axis."""
     def log(self) -> Tensor:
         """Natural logarithm."""
     def log_softmax(self, dim: int = -1, *, axis: int = ...) -> Tensor:
         """Logarithm of softmax."""
     def logsumexp(self, dim: Dims = None, keepdim: bool = False, *, axis: Dims = ..., keepdims: bool = ...) -> Tensor:
         """log of the sum of e^x, without overflow."""
+    def long(self) -> Tensor:
+        """As `int`."""
+    def masked_fill(self, mask: Tensor, value: Operand) -> Tensor:
+        """The value where the mask is not 0, else x."""
     def matmul(self, b: Tensor) -> Tensor:
         """Matrix product."""
     def max(self, dim: Dims = None, keepdim: bool = False, *, axis: Dims = ..., keepdims: bool = ...) -> Tensor:
@@ -102,6 +112,8 @@ class Tensor:
         """Mean over axes."""
     def min(self, dim: Dims = None, keepdim: bool = False, *, axis: Dims = ..., keepdims: bool = ...) -> Tensor:
         """Minimum over axes; ties give their gradient to the first."""
+    def neg(self) -> Tensor:
+        """-x."""
     def numel(self) -> int:
         """Number of elements."""
     @overload
@@ -120,10 +132,14 @@ class Tensor:
         """Same elements, new shape; one length may be -1."""
     @overload
     def reshape(self, shape: Sequence[int], /) -> Tensor: ...
+    def roll(self, shifts: int, dims: int) -> Tensor:
+        """Elements moved along an axis, those beyond the end back to the start."""
     def round(self) -> Tensor:
         """Nearest integer, ties to even."""
     def rsqrt(self) -> Tensor:
         """1 / sqrt(x)."""
+    def scatter_add(self, dim: int, index: Tensor, src: Operand) -> Tensor:
+        """x, to which the elements of src are added at index."""
     def sigmoid(self) -> Tensor:
         """1 / (1 + e^-x)."""
     def sign(self) -> Tensor:
@@ -137,6 +153,8 @@ class Tensor:
     def size(self, dim: int) -> int: ...
     def softmax(self, dim: int = -1, *, axis: int = ...) -> Tensor:
         """e^x / sum of e^x along an axis."""
+    def sort(self, dim: int = -1, descending: bool = False, *, axis: int = ...) -> tuple[Tensor, Tensor]:
+        """Values in order and their ids; equal ones keep their order."""
     def split(self, sizes: int | Sequence[int], dim: int = 0, *, axis: int = ...) -> tuple[Tensor, ...]:
         """Parts of one size, or of the sizes in a list."""
     def sqrt(self) -> Tensor:
@@ -149,8 +167,14 @@ class Tensor:
         """Sum over axes."""
     def tanh(self) -> Tensor:
         """Hyperbolic tangent."""
+    def topk(self, k: int, dim: int = -1, largest: bool = True, *, axis: int = ...) -> tuple[Tensor, Tensor]:
+        """The k largest (or smallest) and their ids, ties by id."""
     def transpose(self, dim0: int, dim1: int) -> Tensor:
         """Two axes swapped."""
+    def tril(self, diagonal: int = 0) -> Tensor:
+        """The lower triangle of the last two axes, zeros elsewhere."""
+    def triu(self, diagonal: int = 0) -> Tensor:
+        """The upper triangle of the last two axes, zeros elsewhere."""
     def unsqueeze(self, dim: int, *, axis: int = ...) -> Tensor:
         """A new axis of length 1."""
     def var(
@@ -170,6 +194,11 @@ class Tensor:
         """Same elements, new shape; one length may be -1."""
     @overload
     def view(self, shape: Sequence[int], /) -> Tensor: ...
+    # Below, the names of these two would mean the methods.
+    def float(self) -> Tensor:
+        """Ids as floats."""
+    def int(self) -> Tensor:
+        """Towards 0, as ids."""
 
 class Optimiser:
     """What happens to a parameter after each step."""

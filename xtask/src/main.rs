@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, bail};
 
 mod exact;
+mod torch;
 
 const USAGE: &str = "usage: cargo xtask COMMAND
 
@@ -12,6 +13,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   exact     compare every backend with the reference, bit for bit, on 10,000 random graphs and whole trainings, in release
             [--graphs N] another number of random graphs
             [--arm] for 64-bit ARM, under qemu (installs a cross compiler and qemu); 200 graphs unless told
+  torch     train the programs of the repository on PyTorch too, and compare (installs it under target/)
+            [--python PATH] with an environment that has torch, numpy and mypy already
   vectors   write the golden vectors of records and arithmetic again, after a deliberate change
   manual    write the operations of docs/guide/train-py.md again, after a change of their rows";
 
@@ -41,6 +44,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
             cargo(&["test", "--workspace", "--locked"], &[])
         }
         ["exact", ref options @ ..] => exact::run(options),
+        ["torch", ref options @ ..] => torch::run(options),
         ["vectors"] => {
             let test = ["test", "--locked", "-p", "cairn-protocol", "-p", "cairn-engine", "vectors"];
             cargo(&test, &[(WRITE_VECTORS, "1")])

@@ -84,7 +84,8 @@ fn settled(name: &'static str, result: anyhow::Result<String>) -> Finding {
     }
 }
 
-fn processor() -> String {
+/// The processor's name.
+pub(super) fn processor() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let named = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     named.map_or_else(|| std::env::consts::ARCH.to_string(), |(_, name)| name.trim().to_string())

@@ -1,5 +1,6 @@
 //! One module for each command or family of commands.
 
+mod bench;
 mod board;
 mod demo;
 mod doctor;
@@ -21,8 +22,11 @@ use crate::context::Context;
 /// Does what the command line says.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let context = match &cli.command {
-        // These two need no home, and a job must not do anything before it has limited itself.
+        // These need no home, and a job must not do anything before it has limited itself.
         Command::Job { memory, cpu } => return Ok(job::run(*memory, *cpu)),
+        Command::BenchPeer { subject, threads } => {
+            return bench::serve(subject, *threads).map(|()| ExitCode::SUCCESS);
+        }
         Command::Completions { shell } => {
             house::completions(*shell);
             return Ok(ExitCode::SUCCESS);
@@ -45,9 +49,10 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Trace(options) => trace::run(&context, options),
         Command::Run(options) => run::run(&context, options),
         Command::Track(command) => track::run(&context, command),
+        Command::Bench(options) => bench::run(&context, options),
         Command::Id => house::id(&context),
         Command::Store(command) => house::store(&context, command),
-        Command::Job { .. } | Command::Completions { .. } => Ok(()),
+        Command::Job { .. } | Command::BenchPeer { .. } | Command::Completions { .. } => Ok(()),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

@@ -7,8 +7,9 @@ use cairn_program::job::{Message, Outcome, RunSummary, TraceSummary};
 use serde_json::json;
 
 use crate::cli::{BackendName, Run};
-use crate::commands::trace::{diverged, warn_if_long};
+use crate::commands::trace::warn_if_long;
 use crate::context::Context;
+use crate::failure::Failure;
 use crate::jobs::{self, Program};
 use crate::output::Tone;
 use crate::{format, tracks};
@@ -49,7 +50,7 @@ pub(crate) fn run(context: &Context, options: &Run) -> anyhow::Result<()> {
             Some(run) => (traced, run),
             None => bail!("the run gave no result"),
         },
-        Outcome::Diverged { at: (_, step, tensor), .. } => return Err(diverged(step, &tensor)),
+        Outcome::Diverged { at: (_, step, tensor), .. } => return Err(Failure::Diverged { step, tensor }.into()),
         Outcome::Refused(_) => bail!("the program was refused"),
     };
     // Hashes of an inexact run would only mislead: nobody can confirm them.

@@ -4,7 +4,6 @@ use serde_json::json;
 
 use crate::cli::Trace;
 use crate::context::Context;
-use crate::failure::Failure;
 use crate::jobs::{self, Program};
 use crate::output::Tone;
 use crate::{format, tracks};
@@ -61,12 +60,4 @@ pub(crate) fn warn_if_long(context: &Context, rules: &tracks::Rules, program: &P
             rules.source_bytes
         ));
     }
-}
-
-/// A run that did not stay finite.
-pub(crate) fn diverged(step: u64, tensor: &str) -> anyhow::Error {
-    Failure::advice(
-        format!("the run diverged at step {step}: `{tensor}` left the finite range"),
-        "try a lower learning rate, a warm-up, or a smaller initialisation",
-    )
 }

@@ -49,6 +49,36 @@ fn a_refused_program_is_a_diagnostic_with_place_and_code_2() {
 }
 
 #[test]
+fn a_program_over_its_budget_or_memory_is_refused_with_the_three_dearest_lines() {
+    let home = Home::new();
+    let shipped = include_str!("../../../tracks/names/train.py");
+    for (batch, budget, what) in [("64", "1M", "by operations"), ("65536", "900T", "by bytes at the fullest moment")] {
+        let file = home.file("large.py", &shipped.replace("BATCH = ", &format!("BATCH = {batch} # ")));
+        let ran = home.run(&["run", file.to_str().unwrap(), "--track", "names", "--json", "--budget", budget]);
+        let found = ran.last();
+        assert_eq!((ran.code, found["kind"].as_str()), (2, Some("BudgetError")), "{}", ran.all());
+        let hint = found["hint"].as_str().unwrap();
+        assert!(hint.contains(what) && hint.matches("line ").count() == 3, "{hint}");
+        assert!(found["line"].as_u64().unwrap() > 1 && ran.err.contains('^'), "{}", ran.err);
+    }
+}
+
+#[test]
+fn a_run_that_diverges_names_step_and_tensor_and_ends_with_code_5() {
+    let home = Home::new();
+    let shipped = include_str!("../../../tracks/names/train.py");
+    let file =
+        home.file("wild.py", &format!("{shipped}\nfrom cairn import sgd\ndef optimizer():\n    return sgd(lr=1e30)\n"));
+    let ran = home.run(&["run", file.to_str().unwrap(), "--track", "names", "--json"]);
+    assert_eq!(ran.code, 5, "{}", ran.all());
+    let found = ran.last();
+    let (step, tensor) = (found["step"].as_u64().unwrap(), found["tensor"].as_str().unwrap());
+    assert!(step > 0 && !tensor.is_empty(), "{found}");
+    assert!(ran.err.contains(&format!("diverged at step {step}: `{tensor}`")), "{}", ran.err);
+    assert!(found["hint"].as_str().unwrap().contains("learning rate"));
+}
+
+#[test]
 fn a_run_has_the_fixed_names_and_one_root_on_every_backend() {
     let home = Home::new();
     let first = run(&home, &["--threads", "1"]);

@@ -15,6 +15,8 @@ fn wrong_usage_ends_with_2_and_says_what_is_possible() {
         (&["track", "calibrate", ".", "--seeds", "10"], &["10", "30..=10000"]),
         (&["track", "open", "names"], &["--roster"]),
         (&["demo", "--track", "nowhere"], &["nowhere", "names, shakespeare-small"]),
+        (&["bench", "--models", "gpt-9", "--only", "steps"], &["gpt-9", "gpt-128, gpt-256"]),
+        (&["bench", "--against", "abacus"], &["abacus", "torch"]),
     ] {
         let ran = home.run(arguments);
         assert_eq!(ran.code, 2, "{arguments:?}: {}", ran.all());
@@ -65,6 +67,7 @@ fn every_command_has_help_and_names_its_exit_codes_where_they_differ() {
         "track",
         "id",
         "doctor",
+        "bench",
         "store",
         "completions",
     ] {
@@ -73,7 +76,9 @@ fn every_command_has_help_and_names_its_exit_codes_where_they_differ() {
         assert_eq!(own.code, 0, "{command}");
         assert!(own.out.contains("Usage: cairn"), "{command}: {}", own.out);
     }
-    assert!(!help.out.contains("\n  job"), "jobs are nobody's business");
+    for hidden in ["job", "bench-peer"] {
+        assert!(!help.out.contains(&format!("\n  {hidden}")), "{hidden} is nobody's business");
+    }
     for command in ["demo", "run", "trace", "replay"] {
         assert!(home.run(&[command, "--help"]).out.contains("Exit codes:"), "{command}");
     }

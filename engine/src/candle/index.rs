@@ -57,4 +57,29 @@ impl Here<'_> {
         let dy = masked(dy.unsqueeze(D::Minus1)?, valid)?.contiguous()?;
         Tensor::zeros(self.out(), Type::F32, self.device)?.scatter_add(&ids, &dy, D::Minus1)
     }
+    /// Elements that ids name along an axis, of floats or of ids.
+    pub(super) fn gather(&self, axis: usize, range: Option<[i32; 2]>) -> Result<Tensor> {
+        let [x, ids] = [self.operands[0], self.operands[1]];
+        let (ids, valid) = known(ids, x.dim(axis)?, range)?;
+        let valid = valid.map(|valid| valid.to_dtype(x.dtype())).transpose()?;
+        masked(x.contiguous()?.gather(&ids, axis)?, valid)
+    }
+
+    pub(super) fn scatter_add(&self, axis: usize, range: Option<[i32; 2]>) -> Result<Tensor> {
+        let [ids, source] = [self.operands[0], self.operands[1]];
+        let (ids, valid) = known(ids, self.out()[axis], range)?;
+        let source = masked(source.clone(), valid)?.contiguous()?;
+        Tensor::zeros(self.out(), Type::F32, self.device)?.scatter_add(&ids, &source, axis)
+    }
+
+    /// Running sums along an axis; from each element to the end if `reverse`.
+    pub(super) fn cumsum(&self, axis: usize, reverse: bool) -> Result<Tensor> {
+        let x = self.operands[0];
+        let n = x.dim(axis)?;
+        let turned = |x: &Tensor| {
+            let ids = Tensor::from_vec((0..n as i64).rev().collect::<Vec<_>>(), n, self.device)?;
+            x.contiguous()?.index_select(&ids, axis)
+        };
+        if reverse { turned(&turned(x)?.cumsum(axis)?) } else { x.cumsum(axis) }
+    }
 }

@@ -6,11 +6,12 @@
 //! where a training can meet them: divisors and roots of 0, logarithms, e^x beyond 2^60; results are canonical, and
 //! what is no number comes out as 2^60, so that the runner sees a divergence.
 //!
-//! Start at [`Candle`]; [`elementwise`], [`rows`], [`attention`] and [`index`] hold one family each.
+//! Start at [`Candle`]; [`elementwise`], [`rows`], [`attention`], [`conv`] and [`index`] hold one family each.
 //!
 //! *Invariant:* nothing that is signed may come from here; see [`crate::backend::Kind::exact`].
 
 mod attention;
+mod conv;
 mod elementwise;
 mod index;
 mod rows;
@@ -233,6 +234,14 @@ impl Candle {
                 x(0).pad_with_zeros(usize::from(*axis), *before as usize, *after as usize)?
             }
             Op::Concat(axis) => Tensor::cat(&here.operands, usize::from(*axis))?,
+            Op::Conv2d(options) => here.conv2d(options)?,
+            Op::Conv2dInputGrad(options) => here.conv2d_input_grad(options)?,
+            Op::Conv2dWeightGrad(options) => here.conv2d_weight_grad(options)?,
+            Op::CumSum { axis, reverse } => here.cumsum(usize::from(*axis), *reverse)?,
+            Op::Gather(axis) => here.gather(usize::from(*axis), values.ranges[node.inputs[1] as usize])?,
+            Op::ScatterAdd { axis, .. } => {
+                here.scatter_add(usize::from(*axis), values.ranges[node.inputs[0] as usize])?
+            }
             _ => return Ok(None),
         };
         Ok(Some(value))

@@ -6,6 +6,8 @@ use std::ops::Range;
 
 use crate::number::canon;
 
+use super::isa::Kernel;
+use super::lanes::LANES;
 use super::memory::{Place, Shared};
 use super::step::{Context, Pieces, Sharing};
 
@@ -71,15 +73,29 @@ impl Choose {
     /// Rows of the result, counted over outer and len.
     unsafe fn gather(&self, values: Shared, ids: Shared, to: Shared, rows: Range<usize>) {
         let ([_, len, inner], n) = (self.axes, self.n);
-        for row in rows {
+        let mut row = rows.start;
+        while row < rows.end {
+            // Those of one part of the values.
+            let count = (len - row % len).min(rows.end - row);
             let first = row / len * n * inner;
-            // SAFETY: owed by the caller; an index in range stays inside its part of the values.
+            // SAFETY: owed by the caller.
             unsafe {
-                let (ids, to) = (ids.read_int(row * inner, inner), to.write(row * inner, inner));
-                for (j, (&id, to)) in ids.iter().zip(to).enumerate() {
-                    *to = inside(id, n).map_or(0.0, |id| *values.at(first + id * inner + j));
+                let values = values.read(first, n * inner);
+                let (ids, to) = (ids.read_int(row * inner, count * inner), to.write(row * inner, count * inner));
+                if inner == 1 {
+                    for (&id, to) in ids.iter().zip(to) {
+                        *to = index(id).and_then(|id| values.get(id)).copied().unwrap_or(0.0);
+                    }
+                } else {
+                    for (ids, to) in ids.chunks_exact(inner).zip(to.chunks_exact_mut(inner)) {
+                        for (j, (&id, to)) in ids.iter().zip(to).enumerate() {
+                            let named = index(id).and_then(|id| values.get(id * inner + j));
+                            *to = named.copied().unwrap_or(0.0);
+                        }
+                    }
                 }
             }
+            row += count;
         }
     }
 
@@ -88,15 +104,26 @@ impl Choose {
         let ([_, len, inner], n) = (self.axes, self.n);
         let (outer, first) = (unit / self.stripes(), unit % self.stripes() * STRIPE);
         let width = STRIPE.min(inner - first);
-        // SAFETY: owed by the caller; an index in range stays inside this unit's results.
+        // SAFETY: owed by the caller.
         unsafe {
+            if inner == 1 {
+                let to = to.write(outer * n, n);
+                to.fill(0.0);
+                for (&id, &x) in ids.read_int(outer * len, len).iter().zip(values.read(outer * len, len)) {
+                    if let Some(sum) = index(id).and_then(|id| to.get_mut(id)) {
+                        *sum += x;
+                    }
+                }
+                return to.iter_mut().for_each(|x| *x = canon(*x));
+            }
             let row = |i: usize| to.write((outer * n + i) * inner + first, width);
             (0..n).for_each(|i| row(i).fill(0.0));
             for i in 0..len {
                 let at = (outer * len + i) * inner + first;
                 let pairs = ids.read_int(at, width).iter().zip(values.read(at, width));
                 for (j, (&id, &x)) in pairs.enumerate() {
-                    if let Some(id) = inside(id, n) {
+                    if let Some(id) = index(id).filter(|&id| id < n) {
+                        // An index in range stays inside this unit's results.
                         *to.at((outer * n + id) * inner + first + j) += x;
                     }
                 }
@@ -106,9 +133,10 @@ impl Choose {
     }
 }
 
-/// Where `id` points among `n`, if it does.
-fn inside(id: i32, n: usize) -> Option<usize> {
-    usize::try_from(id).ok().filter(|&id| id < n)
+/// An id as an index, unless it is negative.
+#[inline(always)]
+fn index(id: i32) -> Option<usize> {
+    usize::try_from(id).ok()
 }
 
 /// Indices of the `k` largest of each of `rows` rows of `n`.
@@ -148,17 +176,65 @@ impl TopK {
                 let keys = std::slice::from_raw_parts_mut(scratch.at(0).cast::<u64>(), self.n);
                 (keys, from.read(row * self.n, self.n), to.write_int(row * self.k, self.k))
             };
-            for (i, (key, &x)) in (0..).zip(keys.iter_mut().zip(x)) {
-                *key = descending(x) << 32 | i;
-            }
-            if self.k < self.n {
-                keys.select_nth_unstable(self.k);
-            }
-            let largest = &mut keys[..self.k];
-            largest.sort_unstable();
-            for (to, &key) in to.iter_mut().zip(largest.iter()) {
+            let largest = &mut keys[..];
+            let largest = if self.k <= FEW && self.k < self.n {
+                context.level.run(Few { x, keys: &mut largest[..self.k] });
+                &largest[..self.k]
+            } else {
+                keyed(x, largest);
+                if self.k < self.n {
+                    largest.select_nth_unstable(self.k);
+                }
+                largest[..self.k].sort_unstable();
+                &largest[..self.k]
+            };
+            for (to, &key) in to.iter_mut().zip(largest) {
                 // The low half of a key is an index of a row, below 2^31.
                 *to = (key & 0x7fff_ffff) as i32;
+            }
+        }
+    }
+}
+
+/// Most indices that are kept in order while a row is read.
+const FEW: usize = 32;
+
+/// A key for each element: the smaller, the earlier.
+#[inline(always)]
+fn keyed(x: &[f32], keys: &mut [u64]) {
+    for (i, (key, &x)) in (0..).zip(keys.iter_mut().zip(x)) {
+        *key = descending(x) << 32 | i;
+    }
+}
+
+/// The smallest keys of a row, in order.
+struct Few<'a> {
+    x: &'a [f32],
+    keys: &'a mut [u64],
+}
+
+impl Kernel for Few<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { x, keys } = self;
+        let k = keys.len();
+        keyed(&x[..k], keys);
+        keys.sort_unstable();
+        for first in (k..x.len()).step_by(LANES) {
+            let group = &x[first..x.len().min(first + LANES)];
+            // Equal to the last one is too late, so most groups are passed over.
+            let last = x[(keys[k - 1] & 0x7fff_ffff) as usize];
+            if group.iter().fold(false, |any, &x| any | (x > last)) {
+                for (i, &x) in (first as u64..).zip(group) {
+                    let key = descending(x) << 32 | i;
+                    if key < keys[k - 1] {
+                        let at = keys.partition_point(|&other| other < key);
+                        keys.copy_within(at..k - 1, at + 1);
+                        keys[at] = key;
+                    }
+                }
             }
         }
     }

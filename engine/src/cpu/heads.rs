@@ -207,7 +207,13 @@ fn row_sum<W: Wide>(first: usize, values: &[Group]) -> W {
 
 #[inline(always)]
 fn tree<W: Wide>(slots: &[Group; LANES]) -> W {
-    let mut slots: [W; LANES] = std::array::from_fn(|i| slots[i].get());
+    let mut slots = {
+        let mut loaded = [W::splat(0.0); LANES];
+        for (to, slot) in loaded.iter_mut().zip(slots) {
+            *to = slot.get();
+        }
+        loaded
+    };
     let mut half = LANES / 2;
     while half > 0 {
         for i in 0..half {
@@ -293,8 +299,8 @@ impl<W: Wide> Kernel for On<Forward, W> {
         let (depth, mut room) = (heads.depth, Room(scratch));
         // SAFETY: `Heads::forward` was promised the tensors and the room.
         let ([q, y], [k, v], e) = unsafe {
-            let [q, y] = [0, 1].map(|_| room.take(heads.q_len()));
-            let [k, v] = [0, 1].map(|_| room.take(heads.k_len()));
+            let [q, y] = [room.take(heads.q_len()), room.take(heads.q_len())];
+            let [k, v] = [room.take(heads.k_len()), room.take(heads.k_len())];
             ([q, y], [k, v], room.take(heads.keys))
         };
         for group in groups {
@@ -352,7 +358,9 @@ impl<W: Wide> Kernel for On<Backward, W> {
                     turn_in(from, lanes.clone(), to);
                 }
             }
-            [&mut *q, &mut *k, &mut *v].into_iter().for_each(|operand| round::<W>(operand));
+            for operand in [&mut *q, &mut *k, &mut *v] {
+                round::<W>(operand);
+            }
             let tensors = Turned { heads, q, k, v, y, dy, dq, dk, dv };
             tensors.gradients::<W>(e, ds, row);
             for (from, to) in [&*dq, &*dk, &*dv].into_iter().zip(gradients) {

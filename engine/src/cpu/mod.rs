@@ -21,6 +21,7 @@ mod lanes;
 mod matmul;
 mod memory;
 mod moves;
+mod peak;
 mod plan;
 mod pool;
 mod random;
@@ -30,11 +31,12 @@ mod scan;
 mod step;
 mod wide;
 
-use crate::backend::{BackendError, Executor, Feed, Options, Tensor};
+use crate::backend::{BackendError, Batch, Executor, Feed, Options, Tensor};
 use crate::graph::{DType, Graph, NodeId};
 use crate::number::from_foreign;
 
 pub use self::isa::available;
+pub use self::peak::fma_peak;
 
 use self::isa::Level;
 use self::memory::{Buffer, Region, Shared};
@@ -59,6 +61,8 @@ pub struct Cpu {
     /// The feed's tables and float inputs, made canonical.
     tables: Vec<f32>,
     inputs: [Vec<f32>; 2],
+    /// A step's loss, and the other half of a double buffer for each tensor that is not replaced in place.
+    spare: Vec<Vec<f32>>,
 }
 
 impl Cpu {
@@ -94,27 +98,31 @@ impl Cpu {
             plan,
             tables: vec![],
             inputs: [vec![], vec![]],
+            spare: vec![],
         };
         cpu.regions[Region::CONSTANTS as usize] = Shared::new(cpu.plan.constants.start());
         // Constants depend on no seed.
         let seed = cairn_protocol::Seed([0; 32]);
-        cpu.execute(true, &seed, 0);
+        cpu.execute(true, &seed, 0)?;
         Ok(cpu)
     }
 
-    /// Bytes that this backend holds for values between steps, and for each thread's work.
+    /// Bytes that this backend holds for values: activations, packed weights, constants, each thread's work, and what of
+    /// the last feed or step it keeps.
     pub fn bytes(&self) -> usize {
         let scratch: usize = self.scratch.iter().map(Buffer::len).sum();
-        (self.arena.len() + self.plan.constants.len() + scratch) * size_of::<f32>()
+        let kept: usize = self.inputs.iter().chain(&self.spare).chain([&self.tables]).map(Vec::len).sum();
+        (self.arena.len() + self.plan.constants.len() + scratch + kept) * size_of::<f32>()
     }
 
-    fn execute(&mut self, once: bool, seed: &cairn_protocol::Seed, step: u64) {
+    fn execute(&mut self, once: bool, seed: &cairn_protocol::Seed, step: u64) -> Result<(), BackendError> {
         let whole = Slice::WHOLE;
         let context =
             Context { level: self.level, regions: &self.regions, scratch: &self.scratch, seed, step, slice: whole };
         let pool = &mut self.pool;
         if once {
-            return perform(pool, &context, &self.plan.once);
+            perform(pool, &context, &self.plan.once);
+            return Ok(());
         }
         let [before, within, after] = &self.plan.steps;
         perform(pool, &context, before);
@@ -123,6 +131,10 @@ impl Cpu {
             perform(pool, &Context { slice, ..context }, within);
         }
         perform(pool, &context, after);
+        if self.pool.failed() {
+            return Err(BackendError::Resources("a worker thread has failed".into()));
+        }
+        Ok(())
     }
 
     /// Compares a feed with what the plan expects.
@@ -153,7 +165,7 @@ impl Cpu {
     }
 
     /// Notes where a feed's tensors stand.
-    fn point(&mut self, feed: &Feed<'_>, out: &mut [Vec<f32>]) {
+    fn point(&mut self, feed: &Feed<'_>) {
         let regions = &mut self.regions;
         // Steps only read these; the plan writes to the arena, the constants and the outputs.
         canonical(&mut self.tables, &feed.tables[..self.plan.feed.tables]);
@@ -170,8 +182,7 @@ impl Cpu {
         let params = feed.params.iter().take(self.plan.feed.params.len());
         let states = feed.states.iter().take(self.plan.feed.states.len());
         let fed = params.chain(states).map(|values| Shared::new(values.as_ptr().cast_mut()));
-        let given = out.iter_mut().map(|values| Shared::new(values.as_mut_ptr()));
-        for (region, start) in regions[Region::PARAMS as usize..].iter_mut().zip(fed.chain(given)) {
+        for (region, start) in regions[Region::PARAMS as usize..].iter_mut().zip(fed) {
             *region = start;
         }
     }
@@ -216,11 +227,46 @@ impl Executor for Cpu {
         for (values, &len) in out.iter_mut().zip(&self.plan.feed.outputs) {
             values.resize(len, 0.0);
         }
-        self.point(feed, out);
-        self.execute(false, feed.seed, feed.step);
-        if self.pool.failed() {
-            return Err(BackendError::Resources("a worker thread has failed".into()));
+        self.point(feed);
+        let (params, states) = (self.plan.feed.params.len(), self.plan.feed.states.len());
+        let outputs = &mut self.regions[Region::PARAMS as usize + params + states..];
+        for (region, values) in outputs.iter_mut().zip(out) {
+            *region = Shared::new(values.as_mut_ptr());
         }
-        Ok(())
+        self.execute(false, feed.seed, feed.step)
+    }
+
+    fn step(
+        &mut self,
+        batch: &Batch<'_>,
+        params: &mut [Vec<f32>],
+        states: &mut [Vec<f32>],
+    ) -> Result<f32, BackendError> {
+        let expected = &self.plan.feed;
+        let counts = [expected.params.len(), expected.states.len()];
+        if self.plan.in_place.is_empty() || counts != [params.len(), states.len()] {
+            return Err(BackendError::Feed("this is no training step of these parameters and states".into()));
+        }
+        self.spare.resize(expected.outputs.len(), vec![]);
+        self.check(&batch.feed(params, states), &self.spare)?;
+        self.point(&batch.feed(params, states));
+        let Plan { in_place, feed, .. } = &self.plan;
+        let tensors = params.iter_mut().chain(&mut *states).map(|values| Shared::new(values.as_mut_ptr()));
+        let (old, new) = self.regions[Region::PARAMS as usize..].split_at_mut(in_place.len() - 1);
+        old.iter_mut().zip(tensors).for_each(|(region, start)| *region = start);
+        for (i, region) in new.iter_mut().enumerate() {
+            *region = if in_place[i] {
+                old[i - 1]
+            } else {
+                self.spare[i].resize(feed.outputs[i], 0.0);
+                Shared::new(self.spare[i].as_mut_ptr())
+            };
+        }
+        self.execute(false, batch.seed, batch.step)?;
+        let replaced = params.iter_mut().chain(states).zip(&mut self.spare[1..]).zip(&self.plan.in_place[1..]);
+        for ((old, new), _) in replaced.filter(|(_, in_place)| !**in_place) {
+            std::mem::swap(old, new);
+        }
+        Ok(self.spare[0].first().copied().unwrap_or_default())
     }
 }

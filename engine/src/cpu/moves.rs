@@ -37,8 +37,8 @@ pub(super) struct Move {
 /// The innermost loops.
 #[derive(Debug, PartialEq, Eq)]
 enum Inner {
-    /// Contiguous on both sides.
-    Run(usize),
+    /// An axis of runs that are contiguous on both sides.
+    Runs { axis: Axis, len: usize },
     /// One axis is contiguous in the source, the other one in the result.
     Transpose { source: Axis, result: Axis },
     /// Anything else.
@@ -62,7 +62,9 @@ impl Move {
         let last = merged.pop().unwrap_or(Axis { len: 1, from: 1, to: 1 });
         let contiguous = merged.iter().position(|axis| axis.from == 1);
         let inner = match contiguous {
-            _ if last.from == 1 && last.to == 1 => Inner::Run(last.len),
+            _ if last.from == 1 && last.to == 1 => {
+                Inner::Runs { axis: merged.pop().unwrap_or(Axis { len: 1, from: 0, to: 0 }), len: last.len }
+            }
             Some(at) if last.to == 1 => Inner::Transpose { source: merged.remove(at), result: last },
             _ => Inner::Line(last),
         };
@@ -78,7 +80,8 @@ impl Move {
     fn units(&self) -> (usize, usize) {
         let outer: usize = self.outer.iter().map(|axis| axis.len).product();
         match self.inner {
-            Inner::Run(len) | Inner::Line(Axis { len, .. }) => (outer, len),
+            Inner::Runs { axis, len } => (outer * axis.len, len),
+            Inner::Line(Axis { len, .. }) => (outer, len),
             Inner::Transpose { source, result } => (outer * source.len.div_ceil(TILE), TILE * result.len),
             Inner::Clear(len) => (len, 1),
         }
@@ -101,14 +104,14 @@ impl Move {
             }
             let tiles = match self.inner {
                 Inner::Transpose { source, .. } => source.len.div_ceil(TILE),
+                Inner::Runs { axis, len } => return self.runs(from, to, axis, len, units),
                 _ => 1,
             };
             for unit in units {
                 let (a, b) = self.offsets(unit / tiles);
                 let (from, to) = (Shared::new(from.at(a)), Shared::new(to.at(b)));
                 match self.inner {
-                    Inner::Clear(_) => {}
-                    Inner::Run(len) => to.write(0, len).copy_from_slice(from.read(0, len)),
+                    Inner::Clear(_) | Inner::Runs { .. } => {}
                     Inner::Line(axis) => {
                         for i in 0..axis.len {
                             *to.at(i * axis.to) = *from.at(i * axis.from);
@@ -125,6 +128,23 @@ impl Move {
         }
     }
 
+    /// Copies runs `units` of all.
+    ///
+    /// # Safety
+    /// As for `run`.
+    unsafe fn runs(&self, from: Shared, to: Shared, axis: Axis, len: usize, units: Range<usize>) {
+        let mut unit = units.start;
+        while unit < units.end {
+            let (first, (a, b)) = (unit % axis.len, self.offsets(unit / axis.len));
+            let count = (axis.len - first).min(units.end - unit);
+            for i in first..first + count {
+                // SAFETY: owed by the caller.
+                unsafe { copy(from.at(a + i * axis.from), to.at(b + i * axis.to), len) };
+            }
+            unit += count;
+        }
+    }
+
     /// Where a unit of the outer axes starts on both sides.
     fn offsets(&self, mut unit: usize) -> (usize, usize) {
         let (mut from, mut to) = (0, 0);
@@ -134,6 +154,34 @@ impl Move {
             unit /= axis.len;
         }
         (from, to)
+    }
+}
+
+/// Copies `len` elements: short runs without a call.
+///
+/// # Safety
+/// They may be read and written, and do not overlap.
+#[inline(always)]
+unsafe fn copy(from: *const f32, to: *mut f32, len: usize) {
+    const SHORT: usize = 64;
+    // SAFETY: owed by the caller; arrays of floats need no more alignment than a float.
+    unsafe {
+        if len > SHORT {
+            return to.copy_from_nonoverlapping(from, len);
+        }
+        let (whole, mut done) = (len / 8 * 8, 0);
+        while done < whole {
+            *to.add(done).cast::<[f32; 8]>() = *from.add(done).cast::<[f32; 8]>();
+            done += 8;
+        }
+        if len & 4 != 0 {
+            *to.add(done).cast::<[f32; 4]>() = *from.add(done).cast::<[f32; 4]>();
+            done += 4;
+        }
+        while done < len {
+            *to.add(done) = *from.add(done);
+            done += 1;
+        }
     }
 }
 

@@ -75,11 +75,17 @@ pub fn to_float(x: i32) -> f32 {
     x as f32
 }
 
-/// The nearest integer, ties to even, clamped to ±2^24.
+/// The nearest integer, ties to even, clamped to ±2^24. Below 2^23 the magnitude plus 2^23 is rounded and shows its
+/// integer in its bits; above, there are few exponents. (Conversions that saturate do not become vector code.)
 #[inline(always)]
 pub fn to_int(x: f32) -> i32 {
-    const MOST: f32 = 16_777_216.0; // 2^24
-    minimum(maximum(round(x), -MOST), MOST) as i32
+    const WHOLE: f32 = 8_388_608.0; // 2^23
+    const FRACTION: u32 = 0x7f_ffff;
+    let a = minimum(f32::from_bits(x.to_bits() & MAGNITUDE), 2.0 * WHOLE);
+    let small = (a + WHOLE).to_bits().wrapping_sub(WHOLE.to_bits());
+    let large = (FRACTION + 1 + (a.to_bits() & FRACTION)) << (a.to_bits() >> 23 & 1);
+    let integer = (if a < WHOLE { small } else { large }).cast_signed();
+    if x < 0.0 { -integer } else { integer }
 }
 
 /// 1 where `holds`, else 0.

@@ -12,7 +12,7 @@ mod state;
 use cairn_protocol::{Hash32, Seed};
 use thiserror::Error;
 
-use crate::backend::{BackendError, Executor, Feed, Options, prepare};
+use crate::backend::{BackendError, Batch, Executor, Options, prepare};
 use crate::data::{DataError, Dataset, STREAM};
 use crate::graph::{GraphError, NodeId, Phase, Program};
 use crate::price::STEPS_MAX;
@@ -195,13 +195,8 @@ impl Run<'_> {
         let wanted: Vec<NodeId> =
             [phase.loss].iter().chain(&phase.params_out).chain(&phase.states_out).copied().collect();
         let mut executor = prepare(options, &phase.graph, &wanted)?;
-        // The other half of a double buffer: what a step writes while it reads the state.
-        let mut out: Vec<Vec<f32>> = [vec![0.0]]
-            .into_iter()
-            .chain(self.state.params.iter().chain(&self.state.optimiser).map(|tensor| vec![0.0; tensor.len()]))
-            .collect();
         for _ in 0..steps {
-            let loss = self.step(phase, executor.as_mut(), &mut out)?;
+            let loss = self.step(phase, executor.as_mut())?;
             if watch.step(self.state.step, self.steps, loss) == Control::Stop {
                 return Err(RunError::Stopped);
             }
@@ -212,29 +207,20 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// One step: `out` holds its results, then the state before it.
-    fn step(&mut self, phase: &Phase, executor: &mut dyn Executor, out: &mut [Vec<f32>]) -> Result<f32, RunError> {
+    /// One step: its loss.
+    fn step(&mut self, phase: &Phase, executor: &mut dyn Executor) -> Result<f32, RunError> {
         let step = self.state.step;
         let [input, target] = self.data.batch(&self.stream, step as u32, phase.batch, phase.context)?;
         for (value, table) in self.tables.iter_mut().zip(&self.program.tables) {
             *value = table.get(step as usize).copied().unwrap_or_default();
         }
-        let feed = Feed {
-            inputs: [&input, &target],
-            params: &self.state.params,
-            states: &self.state.optimiser,
-            tables: &self.tables,
-            seed: self.seed,
-            step,
-        };
-        executor.run(&feed, out)?;
-        let Some((loss, tensors)) = out.split_first_mut() else {
-            return Err(RunError::Program("a step without results".into()));
-        };
-        self.state.advance(tensors);
+        let batch = Batch { inputs: [&input, &target], tables: &self.tables, seed: self.seed, step };
+        let State { params, optimiser, .. } = &mut self.state;
+        let loss = executor.step(&batch, params, optimiser)?;
+        self.state.step += 1;
         match self.state.out_of_range(self.program, loss) {
             Some(tensor) => Err(RunError::Diverged { step: self.state.step, tensor }),
-            None => Ok(loss.first().copied().unwrap_or_default()),
+            None => Ok(loss),
         }
     }
 }

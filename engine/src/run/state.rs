@@ -36,15 +36,9 @@ impl State {
         }
     }
 
-    /// Takes the tensors that a step computed; those that it read are left in their place.
-    pub(super) fn advance(&mut self, tensors: &mut [Vec<f32>]) {
-        self.params.iter_mut().chain(&mut self.optimiser).zip(tensors).for_each(|(old, new)| std::mem::swap(old, new));
-        self.step += 1;
-    }
-
     /// Name of the first of loss, parameters and states that has an element at the end of the number system.
-    pub(super) fn out_of_range(&self, program: &Program, loss: &[f32]) -> Option<String> {
-        if at_end(loss) {
+    pub(crate) fn out_of_range(&self, program: &Program, loss: f32) -> Option<String> {
+        if at_end(&[loss]) {
             return Some("loss".into());
         }
         let names = program.params.iter().map(|param| &param.name).chain(program.states.iter().map(|s| &s.name));

@@ -29,7 +29,10 @@ fn candle(
 
 /// The longest axis that a contraction may run over: its operands are rounded by us, not by candle.
 fn longest(graph: &Graph) -> Option<u32> {
-    let contraction = |op: &Op| matches!(op, Op::MatMul { .. } | Op::Attention(_) | Op::AttentionGrad(..));
+    let contraction = |op: &Op| {
+        let convolution = matches!(op, Op::Conv2d(_) | Op::Conv2dInputGrad(_) | Op::Conv2dWeightGrad(_));
+        convolution || matches!(op, Op::MatMul { .. } | Op::Attention(_) | Op::AttentionGrad(..))
+    };
     let operands = graph.nodes().iter().filter(|node| contraction(&node.op)).flat_map(|node| node.inputs.clone());
     operands.flat_map(|id| graph.shape(id).unwrap().0.clone()).max()
 }

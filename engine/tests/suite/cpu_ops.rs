@@ -93,8 +93,19 @@ fn random_convolutions() {
 
 #[test]
 fn running_sums_along_every_axis() {
-    for shape in [&[1][..], &[255], &[256], &[257], &[513], &[3, 300], &[300, 3], &[2, 260, 70], &[3, 1, 5], &[40, 20]]
-    {
+    for shape in [
+        &[1][..],
+        &[255],
+        &[256],
+        &[257],
+        &[513],
+        &[3, 300],
+        &[300, 3],
+        &[2, 260, 70],
+        &[3, 1, 5],
+        &[37, 530],
+        &[40, 20],
+    ] {
         let mut g = Graph::default();
         let x = param(&mut g, 0, shape);
         let axes = (0..shape.len() as u8).flat_map(|axis| [(axis, false), (axis, true)]);

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod audit;
+mod bench;
 mod candle;
 mod candle_backend;
 mod canonical;

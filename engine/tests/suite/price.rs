@@ -209,6 +209,25 @@ fn peak_memory_follows_the_schedule() {
 }
 
 #[test]
+fn the_lines_that_hold_most_are_those_of_the_fullest_moment() {
+    let mut g = Graph::default();
+    g.set_line(1);
+    let p = f(&mut g, &[100]);
+    g.set_line(2);
+    let a = g.unary(Unary::Exp, p).unwrap();
+    g.set_line(3);
+    let b = g.unary(Unary::Exp, a).unwrap();
+    g.set_line(4);
+    let c = g.concat(&[b, b], 0).unwrap();
+    let d = g.sum(c, &[0]).unwrap();
+    // While c is made, a is gone.
+    assert_eq!(price::largest_lines(&g, &[d], 3), [(4, 800), (1, 400), (3, 400)]);
+    assert_eq!(price::largest_lines(&g, &[d], 1), [(4, 800)]);
+    assert_eq!(price::largest_lines(&g, &[d, a, a], 4), [(2, 800), (4, 800), (1, 400), (3, 400)], "wanted, and twice");
+    assert!(price::largest_lines(&Graph::default(), &[], 3).is_empty());
+}
+
+#[test]
 fn a_program_needs_what_its_largest_graph_needs() {
     let program = gpt(&Gpt::TINY);
     let phase = &program.phases[0];

@@ -217,7 +217,11 @@ pub(super) const ROWS: &[Operation] = &[
         [&["sort"], &["sort"]],
         "sort(x: Tensor, dim: int = -1, descending: bool = False) -> tuple[Tensor, Tensor]",
         "The elements of an axis in order and their ids; equal ones keep their order.",
-        ["any → the same twice", "dy to where each element came from", "as `topk` of all elements; 16 more ascending"],
+        [
+            "any → the same twice",
+            "dy to where each element came from",
+            "as `topk` of all elements; 16 more ascending, 32 more to move another axis than the last",
+        ],
         ["sort(h, dim=1)", "sort(h, dim=3)"],
     ),
     row(

@@ -29,7 +29,7 @@ pub(super) const ROWS: &[Operation] = &[
         &["adamw"],
         "adamw(lr: Hyper = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: Hyper = 1e-8, weight_decay: Hyper = 0.01) -> Optimiser",
         "m ← β₁m + (1−β₁)g; v ← β₂v + (1−β₂)g²; p ← p·(1 − lr·decay) − lr·c₁·m/(√(c₂v) + eps) with cᵢ = 1/(1 − βᵢᵗ) (Loshchilov & Hutter 2019).",
-        ["two states of the parameter's shape", "about 288 an element"],
+        ["two states of the parameter's shape", "about 256 an element"],
         ["adamw(lr=3e-3, weight_decay=0.1)", "adamw(betas=(0.9, 1.0))"],
     ),
     optimiser(
@@ -52,7 +52,7 @@ pub(super) const ROWS: &[Operation] = &[
         "For matrices [rows, columns]: m ← momentum·m + g; p ← p·(1 − lr·decay) − lr·√max(1, columns/rows)·NewtonSchulz(g + momentum·m) (Jordan et al. 2024). Other parameters of its group get AdamW with the same rate and decay, betas (0.9, 0.95).",
         [
             "one state for a matrix, two otherwise",
-            "ns_steps · (6·r²·c + 2·r³) for r the shorter side and c the longer, and about 200 an element",
+            "ns_steps · (4·r²·c + 2·r³ + 48·r² + 32·r·c) for r the shorter side and c the longer, and about 230 an element",
         ],
         ["muon(lr=0.02)", "muon(ns_steps=11)"],
     ),

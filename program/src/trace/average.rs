@@ -59,8 +59,8 @@ impl Machine<'_> {
             ),
             _ => false,
         };
-        let statements = ast.ids(ast.body).iter().filter_map(|&id| ast.stmts.get(id as usize));
-        statements.filter(|statement| defines(&statement.kind)).last().map(|found| found.at).unwrap_or_default()
+        let mut statements = ast.ids(ast.body).iter().filter_map(|&id| ast.stmts.get(id as usize));
+        statements.rfind(|statement| defines(&statement.kind)).map(|found| found.at).unwrap_or_default()
     }
 
     /// A state for each parameter, in the order of the parameters; from now on evaluation reads them.

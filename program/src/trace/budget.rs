@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use cairn_engine::graph::{Graph, Program};
+use cairn_engine::graph::Program;
 use cairn_engine::price::{self, Priced};
 
 use super::TraceContext;
 use super::plan::step_prices;
 use crate::diagnostic::Kind;
-use crate::fault::{Fault, Outcome, Span, fail_hint};
+use crate::fault::{Fault, Outcome, Span, fail, fail_hint};
 use crate::machine::Machine;
 
 /// Lines that a refusal names.
@@ -48,20 +48,15 @@ pub(super) fn memory(machine: &Machine<'_>, program: &Program, context: &TraceCo
     if peak <= context.memory {
         return Ok(peak);
     }
-    let mut lines = BTreeMap::<u32, u64>::new();
-    let graphs = program.phases.iter().map(|phase| &phase.graph).chain([&program.eval]);
-    let largest = graphs.max_by_key(|graph| bytes(graph)).unwrap_or(&program.eval);
-    for (id, node) in largest.nodes().iter().enumerate() {
-        let sum = lines.entry(largest.line_of(id as u32)).or_default();
-        *sum = sum.saturating_add(node.shape.elements().saturating_mul(4));
-    }
+    let phases = program
+        .phases
+        .iter()
+        .map(|phase| (&phase.graph, [&phase.params_out[..], &phase.states_out[..], &[phase.loss]].concat()));
+    let graphs = phases.chain([(&program.eval, vec![program.output])]);
+    let largest = graphs.max_by_key(|(graph, wanted)| price::peak_bytes(graph, wanted));
     let message = format!("a step needs {peak} bytes of memory; the track allows {}", context.memory);
-    Err(named(machine, message, dearest(lines), bytes(largest), "all values"))
-}
-
-/// Bytes of all values of a graph, live at once or not.
-fn bytes(graph: &Graph) -> u64 {
-    graph.nodes().iter().fold(0, |sum: u64, node| sum.saturating_add(node.shape.elements().saturating_mul(4)))
+    let Some((graph, wanted)) = largest else { return fail(Kind::Budget, message) };
+    Err(named(machine, message, price::largest_lines(graph, &wanted, LINES), peak, "bytes at the fullest moment"))
 }
 
 /// What the budget buys, if that is enough.

@@ -71,9 +71,8 @@ fn an_average_takes_all_of_the_first_value_and_a_share_of_the_others() {
             step: 1,
         };
         let out = oracle::evaluate(&phase.graph, &feed, &[&phase.params_out[..], &phase.states_out[..]].concat());
-        for i in 0..27 * 8 {
-            for tensor in 0..2 {
-                let (new, average) = (out[tensor][i], out[2 + tensor][i]);
+        for (news, averages) in out.iter().zip(&out[2..]) {
+            for (new, average) in news.iter().zip(averages) {
                 let expected = 0.125 + f64::from(second) * (new - 0.125);
                 assert!((average - expected).abs() < 1e-9, "{ema}: {average} {expected}");
             }
@@ -111,7 +110,7 @@ fn finished(rest: &str) -> Finished {
         Ok(traced) => traced,
         Err(diagnostic) => panic!("{}", diagnostic.render(&source, "train.py")),
     };
-    let options = Options { kind: Kind::Cpu, threads: 1, isa: None, fuse: true };
+    let options = Options { kind: Kind::Cpu, threads: 1, isa: None, fuse: true, micro_batch: None };
     let finished = train(&traced.program, &data, &Seed([1; 32]), 16, &options, &mut Quiet).unwrap();
     assert_eq!(finished.leak, None);
     finished

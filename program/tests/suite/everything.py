@@ -1,4 +1,4 @@
-# Phases, a mixture of optimisers, dropout, a loss and a gradient transformation of its own.
+# Phases, a mixture of optimisers, dropout, a loss and a gradient transformation of its own. Track names.
 from cairn import param, embedding, layer_norm, gelu, attention, dropout, einsum, cross_entropy, clip_by_global_norm
 from cairn import muon, adamw, lion, group, phase, optimiser, is_training, concat, sqrt
 import math

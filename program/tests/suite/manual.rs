@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use cairn_program::{Kind, manual};
 
-use crate::common::{text, traced};
+use crate::examples::trained;
 
 /// Told by `cargo xtask manual`: write the tables instead of comparing.
 const WRITE: &str = "CAIRN_WRITE_MANUAL";
@@ -66,16 +66,15 @@ fn completed(block: &str) -> String {
 }
 
 #[test]
-fn programs_of_the_guides_trace() {
-    for page in ["train-py.md"] {
+fn programs_of_the_guides_train() {
+    for page in ["train-py.md", "train-py-prompt.md"] {
         let text_of_page = std::fs::read_to_string(guide(page)).unwrap();
         let blocks = blocks(&text_of_page, "python");
-        assert!(blocks.len() > 1, "{page} has only {} programs", blocks.len());
+        assert!(blocks.len() > 2, "{page} has only {} programs", blocks.len());
         for (line, block) in blocks {
             println!("{page}:{line}");
-            let source = completed(&block);
-            let traced = traced(&source, &text());
-            assert!(traced.steps >= 16);
+            let (losses, _) = trained(&completed(&block), "shakespeare-small", 17);
+            assert!(losses.len() >= 16 && losses.iter().all(|loss| (0.0..12.0).contains(loss)), "{losses:?}");
         }
     }
 }

@@ -332,3 +332,100 @@ fn a_number_is_one_node_however_often_it_is_used() {
     let fulls = traced.program.eval.nodes().iter().filter(|node| matches!(node.op, Op::Full(_))).count();
     assert_eq!(fulls, 1);
 }
+
+/// Bodies that compute the same `h` in two ways.
+const TWO_WAYS: &[(&str, &str, &str)] = &[
+    (
+        "a sliding window",
+        "q = h.reshape(-1, 16, 2, 4).transpose(1, 2)\nh = attention(q, q, q, causal=True, window=3).transpose(1, 2).reshape(h.shape)",
+        "q = h.reshape(-1, 16, 2, 4).transpose(1, 2)\ni, j = arange(16)[:, None], arange(16)[None]\n\
+         s = (q @ q.mT / 2.0).masked_fill((j <= i) * (i - j < 3) == 0, -1e9)\n\
+         h = (softmax(s) @ q).transpose(1, 2).reshape(h.shape)",
+    ),
+    (
+        "a soft cap on scores",
+        "q = h.reshape(-1, 16, 2, 4).transpose(1, 2)\nh = attention(q, q, q, soft_cap=0.5, scale=1.0).transpose(1, 2).reshape(h.shape)",
+        "q = h.reshape(-1, 16, 2, 4).transpose(1, 2)\nh = (softmax(0.5 * tanh(q @ q.mT / 0.5)) @ q).transpose(1, 2).reshape(h.shape)",
+    ),
+    (
+        "grouped heads",
+        "q, k = h.reshape(-1, 16, 2, 4).transpose(1, 2), h[:, None, :, :4]\nh = attention(q, k, k, causal=True).transpose(1, 2).reshape(h.shape)",
+        "q, k = h.reshape(-1, 16, 2, 4).transpose(1, 2), h[:, None, :, :4].expand(-1, 2, -1, -1)\n\
+         h = attention(q, k, k, causal=True).transpose(1, 2).reshape(h.shape)",
+    ),
+    (
+        "a causal convolution",
+        "w = param('w', (8, 8, 3))\nh = conv1d(pad(h.transpose(1, 2), 4, 0), w, dilation=2).transpose(1, 2)",
+        "w = param('w', (8, 8, 3))\np = pad(h, 4, 0, dim=1)\nh = sum(p[:, 2 * i : 2 * i + 16] @ w[:, :, i].T for i in range(3))",
+    ),
+    (
+        "a convolution of one pixel",
+        "w = param('w', (8, 8, 1, 1))\nh = conv2d(h.permute(0, 2, 1)[..., None], w).squeeze(-1).permute(0, 2, 1)",
+        "h = h @ param('w', (8, 8, 1, 1)).reshape(8, 8).T",
+    ),
+    ("a running sum", "h = h.cumsum(1)", "h = tril(ones(16, 16)) @ h"),
+    (
+        "a recurrence",
+        "y, states = h[:, 0] * 0, []\nfor t in range(16):\n    y = 0.5 * y + h[:, t]\n    states.append(y)\nh = stack(states, dim=1)",
+        "apart = tril(arange(16)[:, None] - arange(16)[None])\nh = tril(exp(apart * math.log(0.5))) @ h",
+    ),
+    ("rows of a table", "h = h + param('t', (27, 8))[x]", "h = h + one_hot(x, 27) @ param('t', (27, 8))"),
+    ("elements by id", "h = h * gather(h, -1, x.unsqueeze(-1) % 8)", "h = h * take(h, x % 8).unsqueeze(-1)"),
+    (
+        "sums at ids",
+        "h = h + (h * 0)[:, :1, :].scatter_add(1, x[:, :, None].expand(-1, -1, 8) * 0, h)",
+        "h = h + h.sum(dim=1, keepdim=True)",
+    ),
+    ("the second largest", "h = h * topk(h, 2)[0][..., 1:]", "h = h * sort(h, dim=-1)[0][..., -2:-1]"),
+    (
+        "a best expert",
+        "g, e = topk(h[..., :3], 1)\nh = h + (g[..., None, None] * one_hot(e, 3).unsqueeze(-1) * h[..., None, None, :]).sum((-2, -3))",
+        "h = h + h[..., :3].max(-1, keepdim=True) * h",
+    ),
+];
+
+#[test]
+fn what_can_be_written_in_two_ways_is_the_same() {
+    for (what, one, other) in TWO_WAYS {
+        let [one, other] = [one, other].map(|body| oracle(&traced(&model(body), &rows())));
+        assert!(one.iter().any(|x| x.abs() > 1e-3), "{what}");
+        for (i, (one, other)) in one.iter().zip(&other).enumerate() {
+            assert!((one - other).abs() <= 1e-6 * (1.0 + one.abs()), "{what}: {one} {other} at {i}");
+        }
+    }
+}
+
+#[test]
+fn objectives_of_ones_own_compute_their_formulas() {
+    // Logits are rows of one table; two of the four rows' targets are padding.
+    let source = "from cairn import param, embedding, cross_entropy, maximum\nBATCH = 4\n\
+                  def model(x):\n    return embedding(x, param('t', (27, 27)))\n\
+                  def loss(x, y):\n    logits = model(x)\n    spread = logits.logsumexp(dim=-1)\n    scored = y >= 0\n    \
+                  even = ((spread - logits.mean(-1)) * scored).sum() / maximum(scored.sum(), 1.0)\n    \
+                  return 0.9 * cross_entropy(logits, y) + 0.1 * even + 0.01 * (spread ** 2).mean()\n";
+    let program = traced(source, &rows()).program;
+    let table: Vec<f32> = (0..27 * 27).map(weight).collect();
+    let tokens: Vec<i32> = (0..64).map(|i| i * 5 % 27).collect();
+    let targets: Vec<i32> = (0..64).map(|i| if i % 32 < 16 { i * 7 % 27 } else { -1 }).collect();
+    let (input, target) = (Tensor::I32(tokens.clone()), Tensor::I32(targets.clone()));
+    let states: Vec<Vec<f32>> = program.states.iter().map(|_| vec![0.0; 27 * 27]).collect();
+    let tables: Vec<f32> = program.tables.iter().map(|table| table[0]).collect();
+    let (params, seed) = (vec![table.clone()], Seed([0; 32]));
+    let feed =
+        Feed { inputs: [&input, &target], params: &params, states: &states, tables: &tables, seed: &seed, step: 0 };
+    let phase = &program.phases[0];
+    let got = cairn_engine::oracle::evaluate(&phase.graph, &feed, &[phase.loss])[0][0];
+    let (mut entropy, mut even, mut square, mut count) = (0.0, 0.0, 0.0, 0.0);
+    for (&token, &target) in tokens.iter().zip(&targets) {
+        let row: Vec<f64> = (0..27).map(|i| f64::from(table[token as usize * 27 + i])).collect();
+        let spread = row.iter().map(|x| x.exp()).sum::<f64>().ln();
+        square += spread * spread / 64.0;
+        if target >= 0 {
+            entropy += spread - row[target as usize];
+            even += spread - row.iter().sum::<f64>() / 27.0;
+            count += 1.0;
+        }
+    }
+    let expected = 0.9 * entropy / count + 0.1 * even / count + 0.01 * square;
+    assert!((got - expected).abs() < 1e-6, "{got} {expected}");
+}

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::statistics::{margin, mean_sd, median_of_worst};
 use crate::cli::Calibrate;
-use crate::commands::trace::diverged;
 use crate::context::{Context, processors};
+use crate::failure::Failure;
 use crate::format;
 use crate::home::write_whole;
 use crate::jobs::{self, Program};
@@ -142,7 +142,9 @@ fn one(context: &Context, rules: &Rules, program: &Program, seed: u64) -> anyhow
     let work = jobs::run_once(Seed::numbered(seed), BackendChoice::cpu(1))?;
     match jobs::perform(context, &program.file, task, work, &mut |_: &Message| true)? {
         Outcome::Done { runs, .. } => runs.into_iter().next().context("the run gave no result"),
-        Outcome::Diverged { at: (_, step, tensor), .. } => Err(diverged(step, &tensor).context(format!("seed {seed}"))),
+        Outcome::Diverged { at: (_, step, tensor), .. } => {
+            Err(anyhow::Error::from(Failure::Diverged { step, tensor }).context(format!("seed {seed}")))
+        }
         Outcome::Refused(_) => anyhow::bail!("the baseline was refused"),
     }
 }

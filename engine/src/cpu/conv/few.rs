@@ -1,7 +1,7 @@
 //! The gradient of a kernel whose groups have few outputs: sixteen outputs side by side, each with the channel that it
 //! sees, so that the lanes of a register are sums of their own.
 
-use crate::number::{canon, round12};
+use crate::number::canon;
 use crate::reference::conv::Sizes;
 
 use super::super::gemm::{CHUNK, Run, transpose4};
@@ -9,7 +9,7 @@ use super::super::isa::Kernel;
 use super::super::lanes::LANES;
 use super::super::memory::{Place, Shared};
 use super::super::step::{Context, Pieces, Sharing};
-use super::slab::{Axis, Chunks, Fill, Slab, Source};
+use super::slab::{Axis, Chunks, Fill, Slab, Source, round};
 use super::{Room, shifts};
 
 /// Most outputs of a group for which this is faster than a product.
@@ -147,9 +147,7 @@ impl Kernel for Round<'_> {
 
     #[inline(always)]
     fn run(self) {
-        for (to, &x) in self.to.iter_mut().zip(self.from) {
-            *to = round12(x);
-        }
+        round(self.to, self.from);
     }
 }
 

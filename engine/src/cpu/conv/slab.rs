@@ -208,21 +208,17 @@ impl Kernel for Fill<'_> {
             let [mut origin, column] = if part == 0 { window.origin } else { [0, 0] };
             origin += row;
             for (at, channel) in channels.clone().enumerate() {
-                let plane = (part * slab.channels + at) * slab.plane();
                 let first = (image * source.channels + channel) * source.rows;
-                for stretch in &rows.stretches {
-                    for i in 0..stretch.len {
-                        let place = stretch.place + ((origin + i) * rows.step) as i64;
-                        // SAFETY: the slab has its room in the scratch; the place is a row of the tensor.
-                        unsafe {
-                            let to = to.write(plane + (stretch.start + i) * line, line);
-                            match usize::try_from(place).ok().filter(|&place| place < source.rows) {
-                                Some(row) => {
-                                    let from = source.start.read((first + row) * source.columns, source.columns);
-                                    slab.columns.fill(to, from, column);
-                                }
-                                None => to.fill(0.0),
-                            }
+                // SAFETY: the slab has its room in the scratch, and a line that is read is a row of the tensor.
+                unsafe {
+                    let plane = to.write((part * slab.channels + at) * slab.plane(), slab.plane());
+                    plane.fill(0.0);
+                    for stretch in &rows.stretches {
+                        let place = stretch.place + (origin * rows.step) as i64;
+                        for i in stretch.inside(place, rows.step, source.rows) {
+                            let row = (place + (i * rows.step) as i64) as usize;
+                            let from = source.start.read((first + row) * source.columns, source.columns);
+                            slab.columns.fill(&mut plane[(stretch.start + i) * line..][..line], from, column);
                         }
                     }
                 }
@@ -231,36 +227,59 @@ impl Kernel for Fill<'_> {
     }
 }
 
+impl Stretch {
+    /// Which of its elements lie in a tensor of this length, when the first one lies at `place`.
+    #[inline(always)]
+    fn inside(&self, place: i64, step: usize, len: usize) -> Range<usize> {
+        let most = self.len as i64;
+        let reached = |end: i64| {
+            let distance = (end - place).max(0);
+            if step == 1 { distance } else { (distance + step as i64 - 1) / step as i64 }.min(most)
+        };
+        reached(0) as usize..reached(len as i64) as usize
+    }
+}
+
 impl Axis {
-    /// Fills a line from one of the tensor, for pixels from `first`.
+    /// Fills a line of zeros with those elements that one of the tensor has, for pixels from `first`.
     #[inline(always)]
     fn fill(&self, to: &mut [f32], from: &[f32], first: usize) {
         for stretch in &self.stretches {
-            let to = &mut to[stretch.start..][..stretch.len];
             let place = stretch.place + (first * self.step) as i64;
-            let (step, len) = (self.step as i64, from.len() as i64);
-            // Elements before the tensor, and those before its end.
-            let before = ((-place).max(0) + step - 1) / step;
-            let inside = ((len - place).max(0) + step - 1) / step;
-            let (before, inside) = ((before as usize).min(to.len()), (inside as usize).min(to.len()));
-            let inside = inside.max(before);
-            to[..before].fill(0.0);
-            to[inside..].fill(0.0);
-            if before == inside {
+            let inside = stretch.inside(place, self.step, from.len());
+            if inside.is_empty() {
                 continue;
             }
-            let from = &from[(place + before as i64 * step) as usize..];
+            let from = &from[(place + (inside.start * self.step) as i64) as usize..];
+            let to = &mut to[stretch.start..][inside];
             if self.step == 1 {
-                for (to, &x) in to[before..inside].iter_mut().zip(from) {
-                    *to = round12(x);
-                }
+                round(to, &from[..to.len()]);
             } else {
-                for (to, &x) in to[before..inside].iter_mut().zip(from.iter().step_by(self.step)) {
+                for (to, &x) in to.iter_mut().zip(from.iter().step_by(self.step)) {
                     *to = round12(x);
                 }
             }
         }
     }
+}
+
+/// Rounds a line, which is often shorter than what compilers make of a loop.
+#[inline(always)]
+pub(super) fn round(to: &mut [f32], from: &[f32]) {
+    let (to, from) = rounded::<16>(to, from);
+    let (to, from) = rounded::<8>(to, from);
+    let (to, from) = rounded::<4>(to, from);
+    rounded::<1>(to, from);
+}
+
+/// Rounds whole groups, and gives the rest.
+#[inline(always)]
+fn rounded<'a, const N: usize>(to: &'a mut [f32], from: &'a [f32]) -> (&'a mut [f32], &'a [f32]) {
+    let ((groups, to), (from_groups, from)) = (to.as_chunks_mut::<N>(), from.as_chunks::<N>());
+    for (to, from) in groups.iter_mut().zip(from_groups) {
+        *to = from.map(round12);
+    }
+    (to, from)
 }
 
 #[cfg(test)]
@@ -285,7 +304,7 @@ mod tests {
         let from: Vec<f32> = (1..6u8).map(f32::from).collect();
         let line = |pixels, step, shifts: &[Option<i64>], first| {
             let axis = Axis::new(pixels, step, shifts);
-            let mut to = vec![-1.0; axis.len];
+            let mut to = vec![0.0; axis.len];
             axis.fill(&mut to, &from, first);
             to
         };

@@ -144,13 +144,22 @@ impl Slide {
     ) {
         let [channels, results] = self.of_group();
         let cost = pixels.iter().product::<usize>() * results * channels * self.taps / FLOPS;
+        let plain = step == [1, 1]
+            && row_step * column_step == 1
+            && self.source[1..] == self.result[1..]
+            && (&rows[..], &columns[..]) == (&[Some(0)], &[Some(0)]);
+        let pieces = sharing.pieces(cost * self.groups).div_ceil(self.groups);
         let block = if self.direct {
             // Of one image, and of whole rows: padding between rows is computed as well.
             let [_, rows, columns] = pixels;
             let lines = rows.min((LINES / columns).max(1));
             [1, rows.div_ceil(rows.div_ceil(lines)), columns.min(LINES)]
+        } else if plain && pixels[1] * pixels[2] >= BLOCK_LEAST {
+            // An image stands in memory as the product reads it.
+            let [images, rows, columns] = pixels;
+            block([1, rows, columns], pieces.div_ceil(images))
         } else {
-            block(pixels, sharing.pieces(cost * self.groups).div_ceil(self.groups))
+            block(pixels, pieces)
         };
         let slab = Slab {
             rows: Axis::new(block[1], row_step, &rows),
@@ -160,10 +169,6 @@ impl Slide {
         let taps = (0..rows.len()).flat_map(|row| (0..columns.len()).map(move |column| (row, column)));
         let met = |&(row, column): &(usize, usize)| rows[row].is_some() && columns[column].is_some();
         let offsets = taps.map(|tap| met(&tap).then(|| slab.offset(tap.0, tap.1))).collect();
-        let plain = step == [1, 1]
-            && row_step * column_step == 1
-            && self.source[1..] == self.result[1..]
-            && (&rows[..], &columns[..]) == (&[Some(0)], &[Some(0)]);
         self.phases.push(Phase { slab, offsets, first, step, pixels, block, plain });
     }
 

@@ -202,8 +202,41 @@ impl Chain<'_, '_, '_> {
         Operand::Scalar(index as u16)
     }
 
+    /// Lets results wait in a register until all is read that they may be written over.
+    fn put_off(&mut self) {
+        for (at, vector) in (0..).zip(self.program.vectors.clone()) {
+            let Vector::Memory(place) = vector else { continue };
+            let Some(old) = self.layout.replaced(place) else { continue };
+            let program = &self.program;
+            let reads = |operand: &Operand| match *operand {
+                Operand::Vector(vector) => {
+                    matches!(program.vectors[usize::from(vector)], Vector::Memory(place) if place.region == old)
+                }
+                Operand::Scalar(scalar) => {
+                    matches!(program.scalars.get(usize::from(scalar)), Some(Scalar::Memory(place)) if place.region == old)
+                }
+            };
+            let written = program.instructions.iter().position(|instruction| instruction.to == at);
+            let read = program.instructions.iter().rposition(|instruction| instruction.from.iter().any(reads));
+            if written.is_none() || read < written {
+                continue;
+            }
+            let register = self.register();
+            for instruction in &mut self.program.instructions {
+                let reads = instruction.from.iter_mut().filter(|from| **from == Operand::Vector(at));
+                reads.for_each(|from| *from = Operand::Vector(register));
+                if instruction.to == at {
+                    instruction.to = register;
+                }
+            }
+            let from = [Operand::Vector(register), Operand::Scalar(0), Operand::Scalar(0)];
+            self.program.instructions.push(Instruction { operation: Operation::Copy, to: at, from });
+        }
+    }
+
     /// Gives registers their numbers: one is free again after its last use.
     fn settle(mut self) -> Program {
+        self.put_off();
         let mut last = vec![0; self.program.vectors.len()];
         for (i, instruction) in self.program.instructions.iter().enumerate() {
             last[usize::from(instruction.to)] = i;

@@ -14,6 +14,7 @@ use crate::graph::{NodeId, Op, Shape};
 use super::super::gemm::Packed;
 use super::super::memory::{LINE, Place, Region};
 use super::analysis::{Analysis, Value, is_elementwise, is_leaf};
+use super::replace;
 use super::slices::{Slices, Stage, sliced};
 
 /// A right operand that is packed for all slices: the tensor (its root, and where it starts there), its rows and columns,
@@ -66,6 +67,8 @@ pub(super) struct Layout<'p, 'g> {
     pub(super) constants: usize,
     /// Parameters, and states, that the graph names.
     pub(super) leaves: (usize, usize),
+    /// For a training step: which outputs may be written over what they replace.
+    pub(super) in_place: Vec<bool>,
 }
 
 impl<'p, 'g> Layout<'p, 'g> {
@@ -84,11 +87,13 @@ impl<'p, 'g> Layout<'p, 'g> {
             arena: 0,
             constants: 0,
             leaves: (0, 0),
+            in_place: Vec::new(),
         };
         layout.place_leaves();
         layout.place_outputs();
         layout.place_uniforms();
         layout.place_computed(units);
+        layout.in_place = replace::in_place(&layout, units);
         layout
     }
 
@@ -170,6 +175,13 @@ impl<'p, 'g> Layout<'p, 'g> {
     pub(super) fn output(&self, index: usize) -> Place {
         let (params, states) = self.leaves;
         Place::new(Region::PARAMS + (params + states + index) as u32, 0)
+    }
+
+    /// Region of the parameter or state that a result may be written over, if it may.
+    pub(super) fn replaced(&self, result: Place) -> Option<u32> {
+        let outputs = self.output(0).region;
+        let index = result.region.checked_sub(outputs)? as usize;
+        self.in_place.get(index).copied().unwrap_or(false).then(|| Region::PARAMS + index as u32 - 1)
     }
 
     /// Constants that are one number: place and length.

@@ -10,6 +10,7 @@ mod analysis;
 mod chain;
 mod layout;
 mod lower;
+mod replace;
 mod slices;
 mod units;
 
@@ -19,9 +20,13 @@ use crate::graph::{DType, Graph, NodeId, Op};
 use self::analysis::Analysis;
 use self::layout::Layout;
 use self::slices::{Slices, Stage};
+use super::gemm::CHUNK;
 use super::isa::Level;
 use super::memory::Buffer;
 use super::step::{Sharing, Step};
+
+/// Elements of an arena that is not worth cutting the batch for: it fits a second-level cache.
+const ARENA_SMALL: usize = 1 << 18;
 
 /// A graph made ready.
 #[derive(Debug)]
@@ -40,6 +45,8 @@ pub(super) struct Plan {
     pub(super) scratch: usize,
     /// What a feed must hold.
     pub(super) feed: Expected,
+    /// For a training step: which outputs may be written over what they replace. Empty for another graph.
+    pub(super) in_place: Vec<bool>,
 }
 
 /// What a feed must hold: nothing, or something of this length.
@@ -74,7 +81,7 @@ impl Plan {
             }
         }
         let analysis = Analysis::new(graph, wanted, options.fuse);
-        let slices = slices(&analysis, options.micro_batch);
+        let slices = choose(&analysis, options.micro_batch, sharing);
         let units = units::units(&analysis, &slices);
         let layout = Layout::new(&analysis, &slices, &units);
         let constants = constants(&layout)?;
@@ -89,19 +96,36 @@ impl Plan {
         steps[Stage::After as usize].extend(lower::copies(&layout).map(step));
         let scratch = once.iter().chain(steps.iter().flatten()).map(Step::scratch).max().unwrap_or(0);
         let (arena, slices) = (layout.arena, slices.count);
-        Ok(Self { once, steps, slices, constants, arena, scratch, feed: expected(graph, wanted) })
+        let (feed, in_place) = (expected(graph, wanted), layout.in_place.clone());
+        Ok(Self { once, steps, slices, constants, arena, scratch, feed, in_place })
     }
 }
 
-/// How the batch is cut.
-fn slices(analysis: &Analysis<'_>, micro_batch: Option<u32>) -> Slices {
+/// How the batch is cut: into slices of about `micro_batch` rows, or so that what lives between the nodes is small.
+fn choose(analysis: &Analysis<'_>, micro_batch: Option<u32>, sharing: Sharing) -> Slices {
     let rows = slices::rows(analysis.graph);
-    let count = match micro_batch {
-        Some(micro_batch) => rows / (micro_batch.max(1) as usize),
-        None => 1,
-    };
-    let cut = (2..=count.min(rows)).rev().find_map(|count| Slices::new(analysis, count));
-    cut.unwrap_or_else(|| Slices::whole(analysis))
+    if let Some(micro_batch) = micro_batch {
+        let most = rows / (micro_batch.max(1) as usize);
+        let cut = (2..=most).rev().find_map(|count| Slices::new(analysis, count));
+        return cut.unwrap_or_else(|| Slices::whole(analysis));
+    }
+    let arena = |slices: &Slices| Layout::new(analysis, slices, &units::units(analysis, slices)).arena;
+    let mut best = Slices::whole(analysis);
+    let mut least = arena(&best);
+    for count in (2..=rows).filter(|&count| rows.is_multiple_of(count)) {
+        if least <= ARENA_SMALL {
+            break;
+        }
+        let Some(slices) = Slices::new(analysis, count) else { continue };
+        if slices.rows_of_products(analysis).is_some_and(|rows| rows < CHUNK * sharing.threads) {
+            break;
+        }
+        let arena = arena(&slices);
+        if arena < least {
+            (best, least) = (slices, arena);
+        }
+    }
+    best
 }
 
 /// The constants that need no computing.

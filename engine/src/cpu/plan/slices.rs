@@ -58,6 +58,7 @@ impl Slices {
             cutting.place(id)?;
         }
         cutting.draw_in();
+        cutting.put_off();
         let slices = cutting.slices;
         slices.stages.contains(&Stage::Loop).then_some(slices)
     }
@@ -65,6 +66,21 @@ impl Slices {
     /// When a node runs.
     pub(super) fn stage(&self, id: NodeId) -> Stage {
         if self.sums[id as usize] { Stage::Loop } else { self.stages[id as usize] }
+    }
+
+    /// Rows of the products that a slice has: the shortest contraction over a slice's rows or, without any, the most rows
+    /// of a slice's product. None without products.
+    pub(super) fn rows_of_products(&self, analysis: &Analysis<'_>) -> Option<usize> {
+        let products = (0..analysis.graph.len() as NodeId).filter(|&id| {
+            let node = analysis.node(id);
+            analysis.needed[id as usize]
+                && self.stage(id) == Stage::Loop
+                && matches!(node.op, Op::MatMul { .. })
+                && node.shape.0.len() == 2
+        });
+        let (sums, others): (Vec<_>, Vec<_>) = products.partition(|&id| self.is_sum(id));
+        let lead = |&id: &NodeId| analysis.node(analysis.node(id).inputs[0]).shape.0[0] as usize / self.count;
+        sums.iter().map(lead).min().or_else(|| others.iter().map(lead).max())
     }
 
     /// Whether each slice of a node is a tensor of its own.
@@ -200,6 +216,20 @@ impl<'a, 'g> Cutting<'a, 'g> {
             }
             for (k, &input) in node.inputs.iter().enumerate() {
                 whole[input as usize] |= !self.slices.takes_slice(analysis, id, k);
+            }
+        }
+    }
+
+    /// Puts off to after the loop what it does not need, so that an optimiser's nodes are together.
+    fn put_off(&mut self) {
+        let mut early = vec![false; self.live.len()];
+        for id in (0..self.live.len()).rev().filter(|&id| self.live[id]) {
+            let node = self.node(id as NodeId);
+            match self.slices.stage(id as NodeId) {
+                Stage::Before if is_leaf(&node.op) || self.analysis.constant[id] => continue,
+                Stage::Before if !early[id] => self.slices.stages[id] = Stage::After,
+                Stage::After => continue,
+                Stage::Before | Stage::Loop => node.inputs.iter().for_each(|&input| early[input as usize] = true),
             }
         }
     }
