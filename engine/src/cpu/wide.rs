@@ -296,111 +296,76 @@ impl Wide for Portable {
     }
 }
 
-/// Implements [`Wide`] for an array of native registers, given its instructions.
+/// Implements [`Wide`] for an array of native registers, given the indices of the array, how many floats a register has,
+/// and its instructions. No closures: an instruction must be inlined into the loop that has its instruction set enabled.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! native {
-    ($name:ident, $doc:literal, $register:ty, $count:literal, load $load:ident, store $store:ident, splat $splat:ident,
-     add $add:ident, sub $sub:ident, mul $mul:ident, add_product |$s:ident, $x:ident, $y:ident| $fma:expr,
-     max $max:ident, clamp $clamp:path, round $round:path) => {
+    ($name:ident, $doc:literal, [$($i:literal)+] of $floats:literal, $register:ty, load $load:ident, store $store:ident,
+     splat $splat:ident, add $add:ident, sub $sub:ident, mul $mul:ident, add_product $fma:path, max $max:ident,
+     clamp $clamp:path, round $round:path) => {
         #[doc = $doc]
         #[derive(Clone, Copy)]
-        pub(in super::super) struct $name([$register; $count]);
+        pub(in super::super) struct $name([$register; LANES / $floats]);
 
         impl Wide for $name {
             #[inline(always)]
             unsafe fn load(from: *const f32) -> Self {
-                // SAFETY: loops with this type run on a `Level` of its instruction set only; so all below.
-                let mut out = [unsafe { $splat(0.0) }; $count];
-                for (i, x) in out.iter_mut().enumerate() {
-                    // SAFETY: owed by the caller.
-                    *x = unsafe { $load(from.add(i * (LANES / $count))) };
-                }
-                Self(out)
+                // SAFETY: owed by the caller.
+                unsafe { Self([$($load(from.add($i * $floats))),+]) }
             }
 
             #[inline(always)]
             unsafe fn store(self, to: *mut f32) {
-                for (i, x) in self.0.into_iter().enumerate() {
-                    // SAFETY: owed by the caller.
-                    unsafe { $store(to.add(i * (LANES / $count)), x) };
-                }
+                // SAFETY: owed by the caller.
+                unsafe { $($store(to.add($i * $floats), self.0[$i]);)+ }
             }
 
             #[inline(always)]
             fn splat(x: f32) -> Self {
                 // SAFETY: loops with this type run on a `Level` of its instruction set only; so all below.
-                Self([unsafe { $splat(x) }; $count])
+                Self([unsafe { $splat(x) }; LANES / $floats])
             }
 
             #[inline(always)]
             fn add(self, b: Self) -> Self {
-                let mut out = self.0;
-                for (x, y) in out.iter_mut().zip(b.0) {
-                    // SAFETY: see `splat`.
-                    *x = unsafe { $add(*x, y) };
-                }
-                Self(out)
+                // SAFETY: see `splat`.
+                unsafe { Self([$($add(self.0[$i], b.0[$i])),+]) }
             }
 
             #[inline(always)]
             fn sub(self, b: Self) -> Self {
-                let mut out = self.0;
-                for (x, y) in out.iter_mut().zip(b.0) {
-                    // SAFETY: see `splat`.
-                    *x = unsafe { $sub(*x, y) };
-                }
-                Self(out)
+                // SAFETY: see `splat`.
+                unsafe { Self([$($sub(self.0[$i], b.0[$i])),+]) }
             }
 
             #[inline(always)]
             fn mul(self, b: Self) -> Self {
-                let mut out = self.0;
-                for (x, y) in out.iter_mut().zip(b.0) {
-                    // SAFETY: see `splat`.
-                    *x = unsafe { $mul(*x, y) };
-                }
-                Self(out)
+                // SAFETY: see `splat`.
+                unsafe { Self([$($mul(self.0[$i], b.0[$i])),+]) }
             }
 
             #[inline(always)]
             fn add_product(self, a: Self, b: Self) -> Self {
-                let mut out = self.0;
-                for (sum, (a, b)) in out.iter_mut().zip(a.0.into_iter().zip(b.0)) {
-                    let ($s, $x, $y) = (*sum, a, b);
-                    // SAFETY: see `splat`.
-                    *sum = unsafe { $fma };
-                }
-                Self(out)
+                // SAFETY: see `splat`.
+                unsafe { Self([$($fma(self.0[$i], a.0[$i], b.0[$i])),+]) }
             }
 
             #[inline(always)]
             fn max(self, b: Self) -> Self {
-                let mut out = self.0;
-                for (x, y) in out.iter_mut().zip(b.0) {
-                    // SAFETY: see `splat`.
-                    *x = unsafe { $max(*x, y) };
-                }
-                Self(out)
+                // SAFETY: see `splat`.
+                unsafe { Self([$($max(self.0[$i], b.0[$i])),+]) }
             }
 
             #[inline(always)]
             fn canon(self) -> Self {
-                let mut out = self.0;
-                for x in &mut out {
-                    // SAFETY: see `splat`.
-                    *x = unsafe { $clamp(*x, TINY_BITS, HUGE_BITS) };
-                }
-                Self(out)
+                // SAFETY: see `splat`.
+                unsafe { Self([$($clamp(self.0[$i], TINY_BITS, HUGE_BITS)),+]) }
             }
 
             #[inline(always)]
             fn round12(self) -> Self {
-                let mut out = self.0;
-                for x in &mut out {
-                    // SAFETY: see `splat`.
-                    *x = unsafe { $clamp($round(*x), OPERAND_TINY_BITS, OPERAND_HUGE_BITS) };
-                }
-                Self(out)
+                // SAFETY: see `splat`.
+                unsafe { Self([$($clamp($round(self.0[$i]), OPERAND_TINY_BITS, OPERAND_HUGE_BITS)),+]) }
             }
         }
     };
@@ -417,14 +382,14 @@ mod x86 {
     /// Magnitudes below `low` become +0, those above `high` become `high`.
     #[inline(always)]
     unsafe fn clamp512(x: __m512, low: u32, high: u32) -> __m512 {
-        // SAFETY: owed by the caller: AVX-512F.
+        // SAFETY: owed by the caller: AVX-512F and DQ.
         unsafe {
             let bits = _mm512_castps_si512(x);
-            let magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(MAGNITUDE.cast_signed()));
-            let sign = _mm512_and_si512(bits, _mm512_set1_epi32(SIGN.cast_signed()));
-            let most = _mm512_min_epu32(magnitude, _mm512_set1_epi32(high.cast_signed()));
-            let kept = _mm512_cmpge_epu32_mask(magnitude, _mm512_set1_epi32(low.cast_signed()));
-            _mm512_castsi512_ps(_mm512_maskz_or_epi32(kept, most, sign))
+            // Twice the bits: the magnitude without the sign.
+            let twice = _mm512_add_epi32(bits, bits);
+            let kept = _mm512_cmpge_epu32_mask(twice, _mm512_set1_epi32((low << 1).cast_signed()));
+            // The smaller magnitude, with the sign of x.
+            _mm512_maskz_range_ps::<0b0010>(kept, x, _mm512_set1_ps(f32::from_bits(high)))
         }
     }
 
@@ -465,13 +430,27 @@ mod x86 {
         }
     }
 
-    native!(Avx512, "One AVX-512 register.", __m512, 1, load _mm512_loadu_ps, store _mm512_storeu_ps,
-        splat _mm512_set1_ps, add _mm512_add_ps, sub _mm512_sub_ps, mul _mm512_mul_ps,
-        add_product |s, x, y| _mm512_fmadd_ps(x, y, s), max _mm512_max_ps, clamp clamp512, round round512);
+    /// total + a · b.
+    #[inline(always)]
+    unsafe fn fma512(total: __m512, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: owed by the caller: AVX-512F.
+        unsafe { _mm512_fmadd_ps(a, b, total) }
+    }
 
-    native!(Avx2, "Two AVX2 registers.", __m256, 2, load _mm256_loadu_ps, store _mm256_storeu_ps,
+    /// total + a · b.
+    #[inline(always)]
+    unsafe fn fma256(total: __m256, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: owed by the caller: FMA.
+        unsafe { _mm256_fmadd_ps(a, b, total) }
+    }
+
+    native!(Avx512, "One AVX-512 register.", [0] of 16, __m512, load _mm512_loadu_ps, store _mm512_storeu_ps,
+        splat _mm512_set1_ps, add _mm512_add_ps, sub _mm512_sub_ps, mul _mm512_mul_ps,
+        add_product fma512, max _mm512_max_ps, clamp clamp512, round round512);
+
+    native!(Avx2, "Two AVX2 registers.", [0 1] of 8, __m256, load _mm256_loadu_ps, store _mm256_storeu_ps,
         splat _mm256_set1_ps, add _mm256_add_ps, sub _mm256_sub_ps, mul _mm256_mul_ps,
-        add_product |s, x, y| _mm256_fmadd_ps(x, y, s), max _mm256_max_ps, clamp clamp256, round round256);
+        add_product fma256, max _mm256_max_ps, clamp clamp256, round round256);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -509,8 +488,8 @@ mod arm {
         }
     }
 
-    native!(Neon, "Four NEON registers.", float32x4_t, 4, load vld1q_f32, store vst1q_f32, splat vdupq_n_f32,
-        add vaddq_f32, sub vsubq_f32, mul vmulq_f32, add_product |s, x, y| vfmaq_f32(s, x, y), max vmaxq_f32,
+    native!(Neon, "Four NEON registers.", [0 1 2 3] of 4, float32x4_t, load vld1q_f32, store vst1q_f32, splat vdupq_n_f32,
+        add vaddq_f32, sub vsubq_f32, mul vmulq_f32, add_product vfmaq_f32, max vmaxq_f32,
         clamp clamp, round round);
 }
 
