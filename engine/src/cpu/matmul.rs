@@ -94,7 +94,7 @@ impl MatMul {
                     k,
                     a: matrix(self.a, m, k, index).from(i, 0),
                     b: match self.packed {
-                        Some(place) => Right::Packed(Packed::packed(context.at(place), k, n).from(0, j)),
+                        Some(place) => Right::Packed(Packed::at(context.at(place), k, n).from(0, j)),
                         None => Right::Matrix(matrix(self.b, k, n, index).from(0, j)),
                     },
                     c: Shared::new(context.at(self.c).at(index * m * n + i * n + j)),

@@ -277,7 +277,7 @@ impl Model {
         let lengths: Vec<usize> = self.params.iter().map(|&id| self.g.shape(id).unwrap().elements() as usize).collect();
         let tensor = |what: &str, (i, &len): (usize, &usize)| {
             let values = hostile(&format!("{what} {i} of {seed}"), len);
-            if seed % 3 == 0 { values } else { values.iter().map(|x| x.clamp(-2.0, 2.0)).collect() }
+            if seed.is_multiple_of(3) { values } else { values.iter().map(|x| x.clamp(-2.0, 2.0)).collect() }
         };
         let mut point = Point::new(lengths.iter().enumerate().map(|it| tensor("p", it)).collect());
         point.states = lengths.iter().enumerate().map(|it| tensor("s", it)).collect();

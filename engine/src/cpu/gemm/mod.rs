@@ -88,11 +88,11 @@ impl Packed {
     pub(super) unsafe fn new(level: Level, b: Matrix, rows: usize, columns: usize, to: Shared) -> Self {
         // SAFETY: owed by the caller.
         unsafe { Self::pack(level, b, rows, columns, to, 0..rows.div_ceil(CHUNK)) };
-        Self::packed(to, rows, columns)
+        Self::at(to, rows, columns)
     }
 
     /// An operand [rows, columns] that was packed at `start`.
-    pub(super) fn packed(start: Shared, rows: usize, columns: usize) -> Self {
+    pub(super) fn at(start: Shared, rows: usize, columns: usize) -> Self {
         Self { start, rows, columns, row: 0, column: 0 }
     }
 

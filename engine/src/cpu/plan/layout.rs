@@ -299,12 +299,12 @@ impl<'p, 'g> Layout<'p, 'g> {
                 if self.slices.is_sum(id) && matches!(analysis.node(id).op, Op::Sum(_)) {
                     lives.during_loop(Content::Unfinished(id), analysis.len(id));
                 }
-                if let Some(key) = self.packed_key(id) {
-                    if let Entry::Vacant(entry) = self.packed.entry(key) {
-                        let [k, n] = key.2;
-                        entry.insert((Place::new(Region::ARENA, 0), id));
-                        lives.during_loop(Content::Packed(key), Packed::len(k, n));
-                    }
+                if let Some(key) = self.packed_key(id)
+                    && let Entry::Vacant(entry) = self.packed.entry(key)
+                {
+                    let [k, n] = key.2;
+                    entry.insert((Place::new(Region::ARENA, 0), id));
+                    lives.during_loop(Content::Packed(key), Packed::len(k, n));
                 }
             }
         }

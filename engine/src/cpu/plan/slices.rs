@@ -262,7 +262,7 @@ fn rule(graph: &Graph, node: &Node, count: usize) -> Option<Rule> {
         Op::Concat(axis) => slice_if((0..node.inputs.len()).all(same_lead) && lead(out) != Some(usize::from(*axis))),
         Op::MatMul { ta, tb } if out.0.len() == 2 => match (ta, tb) {
             (false, _) => slice_if(lead(out) == Some(0)),
-            (true, false) => when(shape(0).0[0] as usize % (count * CHUNK) == 0, Rule::Sum),
+            (true, false) => when((shape(0).0[0] as usize).is_multiple_of(count * CHUNK), Rule::Sum),
             (true, true) => None,
         },
         Op::MatMul { .. } | Op::Attention(_) | Op::AttentionGrad(..) => slice_if(lead(out) == Some(0)),
