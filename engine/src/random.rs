@@ -90,11 +90,27 @@ pub fn uniform(word: u32) -> f32 {
 /// sqrt(-2 ln u1) times cos and sin of 2 pi u2.
 #[inline(always)]
 pub fn normals(block: [u32; 2]) -> [f32; 2] {
-    const TWO_PI: f32 = f32::from_bits(0x40c9_0fdb);
-    let u1 = ((block[0] >> 8) + 1) as f32 * (1.0 / 16_777_216.0);
-    let radius = math::sqrt(canon(-2.0 * math::log(u1)));
-    let angle = canon(uniform(block[1]) * TWO_PI);
+    let (radius, angle) = (radius(unit(block[0])), angle(block[1]));
     [canon(radius * math::cos(angle)), canon(radius * math::sin(angle))]
+}
+
+/// (k + 1) · 2^-24 with k the top 24 bits of `word`: on (0, 1].
+#[inline(always)]
+pub(crate) fn unit(word: u32) -> f32 {
+    ((word >> 8) + 1) as f32 * (1.0 / 16_777_216.0)
+}
+
+/// sqrt(-2 ln u).
+#[inline(always)]
+pub(crate) fn radius(u: f32) -> f32 {
+    math::sqrt(canon(-2.0 * math::log(u)))
+}
+
+/// 2 pi u, u the uniform of `word`.
+#[inline(always)]
+pub(crate) fn angle(word: u32) -> f32 {
+    const TWO_PI: f32 = f32::from_bits(0x40c9_0fdb);
+    canon(uniform(word) * TWO_PI)
 }
 
 /// Starting values of a parameter, row-major: stream "init" of its name, step 0.

@@ -65,6 +65,7 @@ pub(crate) fn seconds_of<E>(seconds: f64, mut f: impl FnMut() -> Result<(), E>) 
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -379,6 +379,7 @@ pub fn prices(all: &[Case], case: &Case, pairs: usize, seconds: f64) -> Result<P
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -124,6 +124,7 @@ pub fn shares(product: &Product, isa: Isa, pairs: usize, seconds: f64) -> Result
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

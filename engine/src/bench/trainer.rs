@@ -130,6 +130,7 @@ fn wanted(program: &Program) -> Vec<NodeId> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::bench::options;
 

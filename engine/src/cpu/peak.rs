@@ -91,6 +91,7 @@ fn portable(start: f32) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::cpu::available;
 
