@@ -113,14 +113,11 @@ impl Trainer {
     pub fn planned_bytes(&self) -> u64 {
         let tensors = self.state.params.iter().chain(&self.state.optimiser);
         let state: usize = tensors.map(Vec::len).sum();
-        let batch: usize = self
-            .batch
-            .iter()
-            .map(|tensor| match tensor {
-                Tensor::F32(values) => 2 * values.len(),
-                Tensor::I32(values) => values.len(),
-            })
-            .sum();
+        let len = |tensor: &Tensor| match tensor {
+            Tensor::F32(values) => values.len(),
+            Tensor::I32(values) => values.len(),
+        };
+        let batch: usize = self.batch.iter().map(len).sum();
         (self.cpu.bytes() + size_of::<f32>() * (state + batch)) as u64
     }
 }

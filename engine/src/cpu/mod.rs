@@ -5,8 +5,11 @@
 //! [`pool`], a small one is done where it stands. The loops are plain Rust compiled once per instruction set
 //! ([`isa`]); elementwise chains run block by block ([`elementwise`]), contractions in tiles ([`gemm`]).
 //!
-//! *Invariant:* neither the instruction set, nor the number of threads, nor fusion changes a bit. `unsafe` stands only
-//! here; the planner settles all bounds before a step runs.
+//! Where a graph keeps examples apart, the batch is computed slice by slice: sums over it go on from slice to slice, and
+//! what lives in between is small enough for the caches. A training step writes new parameters over the old ones.
+//!
+//! *Invariant:* neither the instruction set, nor the number of threads, nor fusion, nor the size of a slice changes a bit.
+//! `unsafe` stands only here; the planner settles all bounds before a step runs.
 #![allow(unsafe_code)]
 
 mod attention;
@@ -112,11 +115,13 @@ impl Cpu {
         self.plan.slices
     }
 
-    /// Bytes that this backend holds for values: activations, packed weights, constants, each thread's work, and what of
-    /// the last feed or step it keeps.
+    /// Bytes that this backend holds for values: activations, packed weights, constants, each thread's work, canonical
+    /// copies of a feed, and what a training step does not replace in place.
     pub fn bytes(&self) -> usize {
         let scratch: usize = self.scratch.iter().map(Buffer::len).sum();
-        let kept: usize = self.inputs.iter().chain(&self.spare).chain([&self.tables]).map(Vec::len).sum();
+        let expected = &self.plan.feed;
+        let floats = expected.inputs.iter().flatten().filter(|(of, _)| *of == DType::F32).map(|&(_, len)| len);
+        let kept = floats.chain(self.spare.iter().map(Vec::len)).sum::<usize>() + expected.tables;
         (self.arena.len() + self.plan.constants.len() + scratch + kept) * size_of::<f32>()
     }
 

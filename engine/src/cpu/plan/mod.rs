@@ -1,8 +1,8 @@
 //! From a graph to steps: what is computed when, by what, and where it stands.
 //!
-//! Start at [`Plan::new`]: [`analysis`] tells what each value is, [`slices`] which nodes run
-//! for each slice of the batch, [`units`] which run together, [`layout`]
-//! where the values stand, [`lower`] what a step does.
+//! Start at [`Plan::new`]: [`analysis`] tells what each value is, [`slices`] which nodes run for each slice of the batch,
+//! [`units`] which run together, [`layout`] where the values stand, [`replace`] what may be written over, [`lower`] what a
+//! step does.
 //!
 //! *Invariant:* everything a step needs is settled here; running a plan allocates nothing and decides nothing.
 
