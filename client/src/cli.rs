@@ -299,6 +299,10 @@ pub(crate) struct Backend {
     /// Runs every elementwise operation on its own
     #[arg(long)]
     pub(crate) no_fuse: bool,
+    /// Rows of a batch that are computed at a time, where the program allows it [default: what takes least memory
+    /// without costing time]
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) micro_batch: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -151,6 +151,7 @@ pub(crate) fn backend(options: &Backend) -> anyhow::Result<BackendChoice> {
         threads: if options.backend == BackendName::Reference { 1 } else { threads },
         isa: Text::truncated(options.isa.map_or("", isa_name)),
         fuse: !options.no_fuse,
+        micro_batch: options.micro_batch.unwrap_or(0),
     })
 }
 

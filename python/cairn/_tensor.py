@@ -216,7 +216,8 @@ def power(a: object, b: object) -> Tensor:
             if a <= 0:
                 raise ValueError("a power of a number needs a base above 0")
             return Tensor(torch.exp(exponent * literal(math.log(a))))
-        return Tensor(torch.exp(exponent * torch.log(floats("**", a))))
+        left, right = broadcasting("**", floats("**", a), exponent)
+        return Tensor(torch.exp(right * torch.log(left)))
     base, number = floats("**", a), float(b)  # type: ignore[arg-type]
     if number == 0.5:
         return Tensor(torch.sqrt(base))

@@ -1,7 +1,7 @@
 //! `cargo xtask torch`: the programs of the repository on PyTorch (`python/cairn`), beside the engine.
 //!
-//! Type-checks the Python package and the programs, then trains each program for some steps both ways and compares the
-//! losses. Needs the network once, to install PyTorch into a virtual environment under `target/`.
+//! Type-checks the Python package and the programs, lets PyTorch judge the manual's examples of what the language accepts and
+//! refuses, then trains each program for some steps both ways and compares the losses. Needs the network once, to install PyTorch into a virtual environment under `target/`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -37,6 +37,7 @@ pub(crate) fn run(options: &[&str]) -> anyhow::Result<()> {
         programs.push((track.with_context(|| format!("{}: no track `{name}`", program.display()))?, program));
     }
     check_types(&python, programs.iter().map(|(_, program)| program.as_path()))?;
+    judge(&python)?;
     for (track, program) in &programs {
         compare(&python, track, program)?;
     }
@@ -119,6 +120,15 @@ fn check_types<'a>(python: &Path, programs: impl Iterator<Item = &'a Path>) -> a
         succeed(mypy().args(["--allow-untyped-defs", "--allow-untyped-calls"]).arg(program))?;
     }
     Ok(())
+}
+
+/// Every example of the manual is accepted there too, and every one that is refused here is refused there.
+fn judge(python: &Path) -> anyhow::Result<()> {
+    let example = ["run", "--quiet", "--locked", "-p", "cairn-program", "--example", "manual_programs"];
+    let file = "target/manual_programs.txt";
+    std::fs::write(file, output(Command::new("cargo").args(example))?)?;
+    let programs = std::fs::File::open(file)?;
+    succeed(Command::new(python).arg("python/check_manual.py").env("PYTHONPATH", "python").stdin(programs))
 }
 
 fn compare(python: &Path, track: &Track, program: &Path) -> anyhow::Result<()> {

@@ -101,7 +101,13 @@ fn a_run_has_the_fixed_names_and_one_root_on_every_backend() {
     );
     assert!(first["metric"].is_f64() && first["metric_units"].is_i64());
     assert_eq!(first["metric"].as_f64().unwrap(), first["metric_units"].as_i64().unwrap() as f64 / f64::from(1 << 24));
-    for options in [&["--backend", "reference"][..], &["--threads", "2"], &["--isa", "scalar"], &["--no-fuse"]] {
+    for options in [
+        &["--backend", "reference"][..],
+        &["--threads", "2"],
+        &["--isa", "scalar"],
+        &["--no-fuse"],
+        &["--micro-batch", "2"],
+    ] {
         let other = run(&home, options);
         assert_eq!(other["trace_root"], first["trace_root"], "{options:?}");
         assert_eq!(other["metric_units"], first["metric_units"], "{options:?}");

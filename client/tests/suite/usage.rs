@@ -7,7 +7,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_possible() {
     let home = Home::new();
     for (arguments, words) in [
         (&["frobnicate"][..], &["frobnicate", "--help"][..]),
-        (&["run", "x.py", "--isa", "mmx"], &["mmx", "scalar, avx2, avx512"]),
+        (&["run", "x.py", "--isa", "mmx"], &["mmx", "scalar, neon, avx2, avx512"]),
         (&["run", "x.py", "--seed", "nine"], &["nine", "64 hexadecimal digits"]),
         (&["run", "x.py", "--budget", "lots"], &["lots", "250M"]),
         (&["demo", "--minutes", "0"], &["--minutes", "positive"]),

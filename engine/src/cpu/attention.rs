@@ -10,16 +10,17 @@
 use std::ops::Range;
 
 use crate::graph::{Attention, Unary};
-use crate::number::canon;
-use crate::reference::attention::{score, score_grad, visible};
+use crate::number::{canon, from_foreign};
+use crate::reference::attention::{score, visible};
 
 use super::gemm::{CHUNK, Matrix, Packed, Product, Right, STRIP};
 use super::heads::Heads;
 use super::isa::Kernel;
-use super::lanes::{LANES, functions, lanes, update};
+use super::lanes::{LANES, functions};
 use super::memory::{Place, Shared};
-use super::reduce::{row_max, row_sum_after, row_sum_of};
+use super::reduce::{BLOCK as SUM_BLOCK, lanes_max, row_sum_after, tree};
 use super::step::{Context, Pieces, Sharing};
+use super::wide::{self, Wide, WideKernel, sum};
 use crate::reference::unary;
 
 /// Query rows of a block: full tiles for each instruction set.
@@ -165,7 +166,7 @@ impl Forward {
                 for first in (0..queries).step_by(ROWS) {
                     let block = Block { heads: *heads, first, rows: ROWS.min(queries - first), scores };
                     block.scores(context, strip, q, kt);
-                    context.level.run(Softmax { block, scales, probabilities: false, bent: None });
+                    wide::run(context.level, Softmax { block, scales, probabilities: false, bent: None });
                     let seen = block.keys();
                     Product {
                         m: block.rows,
@@ -179,7 +180,7 @@ impl Forward {
                         ends: true,
                     }
                     .compute(context.level, strip);
-                    context.level.run(Normalise { block, scales, y: Shared::new(y.at(first * depth)) });
+                    wide::run(context.level, Normalise { block, scales, y: Shared::new(y.at(first * depth)) });
                 }
             }
         }
@@ -241,32 +242,28 @@ struct Softmax {
     bent: Option<Shared>,
 }
 
-impl Kernel for Softmax {
-    type Output = ();
-
+impl WideKernel for Softmax {
     #[inline(always)]
-    fn run(self) {
+    fn run<W: Wide>(self) {
         let Self { block, scales, probabilities, bent } = self;
-        let seen = block.keys();
         for row in 0..block.rows {
             let visible = block.heads.visible(block.first + row);
-            // Whole groups; masked keys among them get -infinity, whose exponential is +0.
-            let (start, end) = (visible.start / LANES * LANES, visible.end.next_multiple_of(LANES));
             // SAFETY: the row was computed for these keys and has room for whole groups; the worker's scratch is nobody
             // else's.
             unsafe {
-                let row_scores = block.scores.write(row * block.heads.width(), block.heads.width());
-                let bent = bent.map(|bent| bent.write(row * block.heads.width() + start, end - start));
-                score_all(&mut row_scores[start..end], &block.heads.options, bent);
-                row_scores[start..visible.start].fill(f32::NEG_INFINITY);
-                row_scores[visible.end..end].fill(f32::NEG_INFINITY);
-                let scores = &mut row_scores[start..end];
-                let max = row_max(scores);
-                update!(scores, [s] => canon(s - max));
-                functions!(scores, [s] => unary(Unary::Exp, s));
-                row_scores[seen.start..start].fill(0.0);
-                row_scores[end.min(seen.end)..seen.end].fill(0.0);
-                scales.write(row, 1)[0] = canon(row_sum_after(seen.start, &row_scores[seen.start..end]));
+                let scores = groups(block.scores, block.heads.width(), row, &visible);
+                let bent = bent.map(|bent| groups(bent, block.heads.width(), row, &visible));
+                let max = score_all::<W>(scores, &block.heads.options, bent, &visible);
+                let sums = exponentials::<W>(scores, max);
+                let end = block.clear(block.scores, row, &visible);
+                // Within a block of the row rule the zeros before and after the visible keys add nothing.
+                let sum = if end <= SUM_BLOCK {
+                    tree(sums)
+                } else {
+                    let first = block.keys().start;
+                    row_sum_after(first, block.scores.read(row * block.heads.width() + first, end - first))
+                };
+                scales.write(row, 1)[0] = canon(sum);
             }
         }
         // SAFETY: as above.
@@ -275,25 +272,119 @@ impl Kernel for Softmax {
         if probabilities {
             for (row, &scale) in scales.iter().enumerate() {
                 let visible = block.heads.visible(block.first + row);
-                let (start, end) = (visible.start / LANES * LANES, visible.end.next_multiple_of(LANES));
                 // SAFETY: as above.
-                let row = unsafe { block.scores.write(row * block.heads.width() + start, end - start) };
-                update!(row, [e] => canon(e * scale));
+                unsafe {
+                    for e in groups(block.scores, block.heads.width(), row, &visible) {
+                        W::load(e.as_ptr()).mul(W::splat(scale)).canon().store(e.as_mut_ptr());
+                    }
+                }
             }
         }
     }
 }
 
-/// Scaled and capped.
+/// The groups of a row, from rows of `width`, that hold visible keys; of the first and the last one perhaps only some.
+///
+/// # Safety
+/// The row lies in the matrix and is nobody else's.
 #[inline(always)]
-fn score_all(scores: &mut [f32], options: &Attention, bent: Option<&mut [f32]>) {
-    match bent {
-        None => update!(scores, [s] => score(options, s).0),
-        Some(bent) => {
-            lanes!(bent, [s in scores] => score(options, s).1);
-            update!(scores, [s] => score(options, s).0);
+unsafe fn groups<'a>(matrix: Shared, width: usize, row: usize, visible: &Range<usize>) -> &'a mut [[f32; LANES]] {
+    let start = visible.start / LANES * LANES;
+    // SAFETY: owed by the caller; the width is a multiple of a group's.
+    unsafe { matrix.write(row * width + start, (visible.end - start).next_multiple_of(LANES)) }.as_chunks_mut().0
+}
+
+impl Block {
+    /// Clears what lies in a row of `matrix` beside the groups with visible keys, as far as the block's keys go; the end
+    /// of those groups.
+    ///
+    /// # Safety
+    /// As for [`groups`].
+    #[inline(always)]
+    unsafe fn clear(&self, matrix: Shared, row: usize, visible: &Range<usize>) -> usize {
+        let (seen, at) = (self.keys(), row * self.heads.width());
+        let (start, end) = (visible.start / LANES * LANES, visible.end.next_multiple_of(LANES));
+        // SAFETY: owed by the caller.
+        unsafe {
+            if seen.start < start {
+                matrix.write(at + seen.start, start - seen.start).fill(0.0);
+            }
+            if end < seen.end {
+                matrix.write(at + end, seen.end - end).fill(0.0);
+            }
+        }
+        end
+    }
+}
+
+/// What is added to scores where a row's visible keys begin or end: nothing from lane 16 to 31.
+static EDGES: [f32; 3 * LANES] = {
+    let mut edges = [f32::NEG_INFINITY; 3 * LANES];
+    let mut lane = LANES;
+    while lane < 2 * LANES {
+        edges[lane] = 0.0;
+        lane += 1;
+    }
+    edges
+};
+
+/// Products to scores, scaled and capped; masked keys among them get -infinity, whose exponential is +0. The maximum.
+#[inline(always)]
+fn score_all<W: Wide>(
+    scores: &mut [[f32; LANES]],
+    options: &Attention,
+    bent: Option<&mut [[f32; LANES]]>,
+    visible: &Range<usize>,
+) -> W {
+    let mut scale = W::splat(from_foreign(f32::from_bits(options.scale)));
+    if let Some(bent) = bent {
+        for (bent, scores) in bent.iter_mut().zip(&mut *scores) {
+            let mut capped = (*scores, *bent);
+            for (s, bent) in capped.0.iter_mut().zip(&mut capped.1) {
+                (*s, *bent) = score(options, *s);
+            }
+            (*scores, *bent) = capped;
+        }
+    } else if options.soft_cap != 0 {
+        for s in scores.as_flattened_mut() {
+            *s = score(options, *s).0;
         }
     }
+    if options.soft_cap != 0 {
+        scale = W::splat(1.0);
+    }
+    let (first, last) = (visible.start % LANES, (visible.end - 1) % LANES);
+    let (count, mut max) = (scores.len(), W::splat(f32::NEG_INFINITY));
+    for (i, group) in scores.iter_mut().enumerate() {
+        // SAFETY: whole groups; the windows lie in the table.
+        unsafe {
+            let mut s = W::load(group.as_ptr()).mul(scale).canon();
+            if i == 0 {
+                s = s.add(W::load(EDGES.as_ptr().add(LANES - first)));
+            }
+            if i + 1 == count {
+                s = s.add(W::load(EDGES.as_ptr().add(2 * LANES - 1 - last)));
+            }
+            s.store(group.as_mut_ptr());
+            max = max.max(s);
+        }
+    }
+    W::splat(lanes_max(max.lanes()))
+}
+
+/// e^(s - max) of all scores, and their sums by lanes.
+#[inline(always)]
+fn exponentials<W: Wide>(scores: &mut [[f32; LANES]], max: W) -> [f32; LANES] {
+    let mut sums = W::splat(0.0);
+    for group in scores {
+        // SAFETY: whole groups.
+        unsafe {
+            let e = W::load(group.as_ptr()).sub(max).canon().exp();
+            e.store(group.as_mut_ptr());
+            sums = sums.add(e);
+        }
+    }
+    sums.lanes()
 }
 
 /// Result rows times the reciprocal of their row's sum.
@@ -303,16 +394,22 @@ struct Normalise {
     y: Shared,
 }
 
-impl Kernel for Normalise {
-    type Output = ();
-
+impl WideKernel for Normalise {
     #[inline(always)]
-    fn run(self) {
+    fn run<W: Wide>(self) {
         let depth = self.block.heads.depth;
         for row in 0..self.block.rows {
             // SAFETY: the rows of this block are this piece's own.
             let (y, scale) = unsafe { (self.y.write(row * depth, depth), self.scales.read(row, 1)[0]) };
-            update!(y, [y] => canon(y * scale));
+            let (groups, rest) = y.as_chunks_mut::<LANES>();
+            let scaled = |y: W| y.mul(W::splat(scale)).canon();
+            for y in groups {
+                // SAFETY: whole groups.
+                unsafe { scaled(W::load(y.as_ptr())).store(y.as_mut_ptr()) };
+            }
+            if !rest.is_empty() {
+                scaled(W::load_short(rest, 0.0)).store_short(rest);
+            }
         }
     }
 }
@@ -509,14 +606,14 @@ impl Head<'_, '_> {
             let block = Block { heads: self.heads, first, rows, scores };
             block.scores(self.context, self.strip, self.q, self.kt);
             let seen = block.keys();
-            self.context.level.run(Softmax { block, scales: self.scales, probabilities: true, bent: self.bent });
+            wide::run(self.context.level, Softmax { block, scales: self.scales, probabilities: true, bent: self.bent });
             if self.dq.is_none() && self.dk.is_none() {
                 return;
             }
             let ds = Shared::new(self.ds.at(at * width));
             Block { scores: ds, ..block }.scores(self.context, self.strip, self.dy, self.vt);
             let [y, dy] = [self.y, self.dy].map(|it| Shared::new(it.at(first * depth)));
-            self.context.level.run(ScoreGradients { block, ds, y, dy, bent: self.bent });
+            wide::run(self.context.level, ScoreGradients { block, ds, y, dy, bent: self.bent });
             if let Some(dq) = self.dq {
                 Product {
                     m: rows,
@@ -572,6 +669,12 @@ impl Head<'_, '_> {
     }
 }
 
+/// Row sum of y · dy.
+#[inline(always)]
+fn dot<W: Wide>(y: &[f32], dy: &[f32]) -> f32 {
+    canon(sum!(W, [dy in dy, y in y] => dy.mul(y).canon()))
+}
+
 /// Gradients of probabilities to gradients of products q · k.
 struct ScoreGradients {
     /// The block, whose scores are the probabilities.
@@ -582,30 +685,31 @@ struct ScoreGradients {
     bent: Option<Shared>,
 }
 
-impl Kernel for ScoreGradients {
-    type Output = ();
-
+impl WideKernel for ScoreGradients {
     #[inline(always)]
-    fn run(self) {
+    fn run<W: Wide>(self) {
         let Self { block, ds, y, dy, bent } = self;
-        let (depth, seen) = (block.heads.depth, block.keys());
+        let (depth, width) = (block.heads.depth, block.heads.width());
         let options = block.heads.options;
+        let (scale, one) = (W::splat(from_foreign(f32::from_bits(options.scale))), W::splat(1.0));
         for row in 0..block.rows {
             let visible = block.heads.visible(block.first + row);
             // SAFETY: the rows were computed for these keys; the worker's scratch is nobody else's.
             unsafe {
                 let (y, dy) = (y.read(row * depth, depth), dy.read(row * depth, depth));
-                let dot = canon(row_sum_of(dy, y, |dy, y| canon(dy * y)));
-                let p = block.scores.read(row * block.heads.width() + visible.start, visible.len());
-                let ds = ds.write(row * block.heads.width() + seen.start, seen.len());
-                let bent = bent.map(|bent| bent.read(row * block.heads.width() + visible.start, visible.len()));
-                let visible = visible.start - seen.start..visible.end - seen.start;
-                ds[..visible.start].fill(0.0);
-                ds[visible.end..].fill(0.0);
-                let ds = &mut ds[visible];
-                match bent {
-                    Some(bent) => update!(ds, [ds, p in p, bent in bent] => score_grad(&options, [p, ds, dot], bent)),
-                    None => update!(ds, [ds, p in p] => score_grad(&options, [p, ds, dot], 0.0)),
+                let dot = W::splat(dot::<W>(y, dy));
+                block.clear(ds, row, &visible);
+                // Masked keys of a group have the probability +0, and so this gradient.
+                let p = groups(block.scores, width, row, &visible);
+                let bent = bent.map(|bent| groups(bent, width, row, &visible));
+                for (i, (ds, p)) in groups(ds, width, row, &visible).iter_mut().zip(p).enumerate() {
+                    let mut x = W::load(ds.as_ptr()).sub(dot).canon();
+                    x = W::load(p.as_ptr()).mul(x).canon();
+                    if let Some(bent) = bent.as_ref().and_then(|bent| bent.get(i)) {
+                        let bent = W::load(bent.as_ptr());
+                        x = x.mul(one.sub(bent.mul(bent).canon()).canon()).canon();
+                    }
+                    x.mul(scale).canon().store(ds.as_mut_ptr());
                 }
             }
         }

@@ -197,7 +197,7 @@ impl TopK {
 }
 
 /// Most indices that are kept in order while a row is read.
-const FEW: usize = 32;
+const FEW: usize = 4;
 
 /// A key for each element: the smaller, the earlier.
 #[inline(always)]

@@ -6,7 +6,6 @@
 //!
 //! *Invariant:* each lane does what [`mod@crate::reference`] does for its head, in the same order.
 
-use std::marker::PhantomData;
 use std::ops::Range;
 
 use crate::graph::{Attention, Unary};
@@ -14,13 +13,10 @@ use crate::number::{canon, from_foreign};
 use crate::reference::attention::visible;
 use crate::reference::unary;
 
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-use crate::backend::Isa;
-
-use super::isa::{Kernel, Level};
+use super::isa::Level;
 use super::lanes::LANES;
 use super::memory::Shared;
-use super::wide::{self, Wide};
+use super::wide::{self, Wide, WideKernel};
 
 /// Most positions of queries or keys: one chunk of each contraction.
 const POSITIONS: usize = 256;
@@ -114,15 +110,7 @@ impl Heads {
     /// group and has the room of [`Heads::forward_scratch`].
     pub(super) unsafe fn forward(self, level: Level, scratch: Shared, groups: Range<usize>, tensors: [Shared; 4]) {
         let work = Forward { heads: self, scratch, groups, tensors };
-        match level.isa() {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => level.run(On(work, PhantomData::<wide::Avx512>)),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => level.run(On(work, PhantomData::<wide::Avx2>)),
-            #[cfg(target_arch = "aarch64")]
-            Isa::Neon => level.run(On(work, PhantomData::<wide::Neon>)),
-            _ => level.run(On(work, PhantomData::<wide::Portable>)),
-        }
+        wide::run(level, work);
     }
 
     /// Gradients from q, k, v, y and dy, for groups of heads.
@@ -138,15 +126,7 @@ impl Heads {
         gradients: [Option<Shared>; 3],
     ) {
         let work = Backward { heads: self, scratch, groups, inputs, gradients };
-        match level.isa() {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => level.run(On(work, PhantomData::<wide::Avx512>)),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => level.run(On(work, PhantomData::<wide::Avx2>)),
-            #[cfg(target_arch = "aarch64")]
-            Isa::Neon => level.run(On(work, PhantomData::<wide::Neon>)),
-            _ => level.run(On(work, PhantomData::<wide::Portable>)),
-        }
+        wide::run(level, work);
     }
 
     /// e^(s - max) of a query's visible keys, and the reciprocals of their sums.
@@ -170,9 +150,6 @@ impl Heads {
         sum.get()
     }
 }
-
-/// A kernel for one type of registers.
-struct On<K, W>(K, PhantomData<W>);
 
 /// The contraction of two rows of rounded operands.
 #[inline(always)]
@@ -290,12 +267,10 @@ struct Forward {
     tensors: [Shared; 4],
 }
 
-impl<W: Wide> Kernel for On<Forward, W> {
-    type Output = ();
-
+impl WideKernel for Forward {
     #[inline(always)]
-    fn run(self) {
-        let Forward { heads, scratch, groups, tensors } = self.0;
+    fn run<W: Wide>(self) {
+        let Forward { heads, scratch, groups, tensors } = self;
         let (depth, mut room) = (heads.depth, Room(scratch));
         // SAFETY: `Heads::forward` was promised the tensors and the room.
         let ([q, y], [k, v], e) = unsafe {
@@ -337,12 +312,10 @@ struct Backward {
     gradients: [Option<Shared>; 3],
 }
 
-impl<W: Wide> Kernel for On<Backward, W> {
-    type Output = ();
-
+impl WideKernel for Backward {
     #[inline(always)]
-    fn run(self) {
-        let Backward { heads, scratch, groups, inputs, gradients } = self.0;
+    fn run<W: Wide>(self) {
+        let Backward { heads, scratch, groups, inputs, gradients } = self;
         let mut room = Room(scratch);
         // SAFETY: `Heads::backward` was promised the tensors and the room.
         let ([q, y, dy, dq], [k, v, dk, dv], [e, ds], row) = unsafe {

@@ -12,95 +12,34 @@ pub(super) const LANES: usize = 16;
 #[inline(always)]
 pub(super) fn padded(row: &[f32], padding: f32) -> [f32; LANES] {
     let mut group = [padding; LANES];
-    group[..row.len()].copy_from_slice(row);
+    copy_short(&mut group, row, row.len());
     group
 }
 
-/// `lanes!(to, [x in a, y in b] => value)`: each element of `to` from those of one or two rows as long.
-macro_rules! lanes {
-    ($to:expr, [$x:ident in $a:expr] => $value:expr) => {{
-        let to: &mut [f32] = $to;
-        let (whole, len) = (to.len() / $crate::cpu::lanes::LANES * $crate::cpu::lanes::LANES, to.len());
-        let ((to, rest), (a, a_rest)) = (to.split_at_mut(whole), $a[..len].split_at(whole));
-        for (to, &$x) in to.iter_mut().zip(a) {
-            *to = $value;
-        }
-        if !rest.is_empty() {
-            let mut group = $crate::cpu::lanes::padded(a_rest, 0.0);
-            for to in &mut group {
-                let $x = *to;
-                *to = $value;
+/// Copies the first `len` elements, fewer than a group, in a few moves: a call of the library's copy takes longer.
+#[inline(always)]
+pub(super) fn copy_short(to: &mut [f32], from: &[f32], len: usize) {
+    let mut at = 0;
+    macro_rules! part {
+        ($size:literal) => {
+            if len & $size != 0 {
+                if let (Some(to), Some(from)) = (to[at..].first_chunk_mut::<$size>(), from[at..].first_chunk()) {
+                    *to = *from;
+                }
+                at += $size;
             }
-            rest.copy_from_slice(&group[..rest.len()]);
-        }
-    }};
-    ($to:expr, [$x:ident in $a:expr, $y:ident in $b:expr] => $value:expr) => {{
-        let to: &mut [f32] = $to;
-        let (whole, len) = (to.len() / $crate::cpu::lanes::LANES * $crate::cpu::lanes::LANES, to.len());
-        let ((to, rest), (a, a_rest)) = (to.split_at_mut(whole), $a[..len].split_at(whole));
-        let (b, b_rest) = $b[..len].split_at(whole);
-        for ((to, &$x), &$y) in to.iter_mut().zip(a).zip(b) {
-            *to = $value;
-        }
-        if !rest.is_empty() {
-            let mut group = $crate::cpu::lanes::padded(a_rest, 0.0);
-            for (to, &$y) in group.iter_mut().zip(&$crate::cpu::lanes::padded(b_rest, 0.0)) {
-                let $x = *to;
-                *to = $value;
-            }
-            rest.copy_from_slice(&group[..rest.len()]);
-        }
-    }};
+        };
+    }
+    part!(8);
+    part!(4);
+    part!(2);
+    if len & 1 != 0 {
+        to[at] = from[at];
+    }
 }
 
-/// `update!(to, [old] => value)`: each element of `to` from itself; with `[old, x in a, y in b]` also from those of one
-/// or two rows as long.
-macro_rules! update {
-    ($to:expr, [$old:ident] => $value:expr) => {{
-        let to: &mut [f32] = $to;
-        let (to, rest) = to.split_at_mut(to.len() / $crate::cpu::lanes::LANES * $crate::cpu::lanes::LANES);
-        for to in to {
-            let $old = *to;
-            *to = $value;
-        }
-        if !rest.is_empty() {
-            let mut group = $crate::cpu::lanes::padded(rest, 0.0);
-            for to in &mut group {
-                let $old = *to;
-                *to = $value;
-            }
-            rest.copy_from_slice(&group[..rest.len()]);
-        }
-    }};
-    ($to:expr, [$old:ident, $x:ident in $a:expr] => $value:expr) => {{
-        let to: &mut [f32] = $to;
-        let (whole, len) = (to.len() / $crate::cpu::lanes::LANES * $crate::cpu::lanes::LANES, to.len());
-        let ((to, rest), (a, a_rest)) = (to.split_at_mut(whole), $a[..len].split_at(whole));
-        for (to, &$x) in to.iter_mut().zip(a) {
-            let $old = *to;
-            *to = $value;
-        }
-        if !rest.is_empty() {
-            let mut group = $crate::cpu::lanes::padded(rest, 0.0);
-            for (to, &$x) in group.iter_mut().zip(&$crate::cpu::lanes::padded(a_rest, 0.0)) {
-                let $old = *to;
-                *to = $value;
-            }
-            rest.copy_from_slice(&group[..rest.len()]);
-        }
-    }};
-    ($to:expr, [$old:ident, $x:ident in $a:expr, $y:ident in $b:expr] => $value:expr) => {{
-        let to: &mut [f32] = $to;
-        let (a, b) = (&$a[..to.len()], &$b[..to.len()]);
-        for ((to, &$x), &$y) in to.iter_mut().zip(a).zip(b) {
-            let $old = *to;
-            *to = $value;
-        }
-    }};
-}
-
-/// `functions!(to, [old] => value)`: as `update!`, for a value of many operations: group by group, which compilers make
-/// one register of. (They unroll a group of few operations and then find no vector in it.)
+/// `functions!(to, [old] => value)`: each element of `to` from itself, by many operations: group by group, which compilers
+/// make one register of. (They unroll a group of few operations and then find no vector in it.)
 macro_rules! functions {
     ($to:expr, [$old:ident] => $value:expr) => {{
         let to: &mut [f32] = $to;
@@ -119,26 +58,35 @@ macro_rules! functions {
                 let $old = *to;
                 *to = $value;
             }
-            rest.copy_from_slice(&group[..rest.len()]);
+            let len = rest.len();
+            $crate::cpu::lanes::copy_short(rest, &group, len);
         }
     }};
 }
 
-pub(super) use {functions, lanes, update};
+pub(super) use functions;
 
 #[cfg(test)]
 mod tests {
+    use super::{LANES, padded};
+
     #[test]
     fn a_row_of_any_length_is_done_to_its_end() {
         for len in 0..50usize {
             let x: Vec<f32> = (0..len).map(|i| i as f32).collect();
-            let mut y = vec![-1.0; len];
-            lanes!(&mut y, [a in x, b in x] => a + 2.0 * b);
-            assert!(y.iter().zip(&x).all(|(&y, &x)| y == 3.0 * x));
-            update!(&mut y, [old, a in x] => old + a);
-            functions!(&mut y, [old] => old + 0.0);
-            update!(&mut y, [old] => old * 2.0);
+            let mut y = x.clone();
+            functions!(&mut y, [old] => old * 8.0);
             assert!(y.iter().zip(&x).all(|(&y, &x)| y == 8.0 * x));
+        }
+    }
+
+    #[test]
+    fn a_short_row_is_padded() {
+        for len in 0..LANES {
+            let x: Vec<f32> = (0..len).map(|i| i as f32).collect();
+            let group = padded(&x, -1.0);
+            assert_eq!(group[..len], x);
+            assert!(group[len..].iter().all(|&x| x == -1.0));
         }
     }
 }

@@ -107,6 +107,11 @@ impl Cpu {
         Ok(cpu)
     }
 
+    /// Into how many slices the batch is cut: 1 where the graph, or what was asked for, forbids more.
+    pub fn slices(&self) -> usize {
+        self.plan.slices
+    }
+
     /// Bytes that this backend holds for values: activations, packed weights, constants, each thread's work, and what of
     /// the last feed or step it keeps.
     pub fn bytes(&self) -> usize {

@@ -5,9 +5,7 @@
 
 use std::ops::Range;
 
-use crate::graph::Unary;
 use crate::number::canon;
-use crate::reference::unary;
 
 use super::isa::Kernel;
 use super::lanes::{LANES, padded};
@@ -304,6 +302,12 @@ pub(super) fn row_max(row: &[f32]) -> f32 {
             *max = larger(*max, x);
         }
     }
+    lanes_max(lanes)
+}
+
+/// Maximum of lanes.
+#[inline(always)]
+pub(super) fn lanes_max(mut lanes: [f32; LANES]) -> f32 {
     for half in [8, 4, 2, 1] {
         let (low, high) = lanes.split_at_mut(half);
         for (low, &mut high) in low.iter_mut().zip(high) {
@@ -315,7 +319,7 @@ pub(super) fn row_max(row: &[f32]) -> f32 {
 
 /// Lanes to one number: lane i takes lane i + 8, then + 4, + 2, + 1.
 #[inline(always)]
-fn tree(mut lanes: [f32; LANES]) -> f32 {
+pub(super) fn tree(mut lanes: [f32; LANES]) -> f32 {
     for half in [8, 4, 2, 1] {
         let (low, high) = lanes.split_at_mut(half);
         for (low, &mut high) in low.iter_mut().zip(high) {
@@ -386,43 +390,9 @@ pub(super) fn row_sum_after(zeros: usize, rest: &[f32]) -> f32 {
     sums.end()
 }
 
-/// Sum over a row of e^(x - max), by the row rule, without `canon`.
-#[inline(always)]
-pub(super) fn exp_sum(row: &[f32], max: f32) -> f32 {
-    if row.len() <= BLOCK {
-        return exp_block(row, max);
-    }
-    let mut sums = Sums::default();
-    for block in row.chunks(BLOCK) {
-        sums.push(1, exp_block(block, max));
-    }
-    sums.end()
-}
-
-#[inline(always)]
-fn exp_block(block: &[f32], max: f32) -> f32 {
-    let (groups, rest) = block.as_chunks::<LANES>();
-    let mut lanes = [0.0f32; LANES];
-    for group in groups {
-        add_exp(&mut lanes, group, max);
-    }
-    if !rest.is_empty() {
-        // Padding adds +0: its exponential.
-        add_exp(&mut lanes, &padded(rest, f32::NEG_INFINITY), max);
-    }
-    tree(lanes)
-}
-
-#[inline(always)]
-fn add_exp(lanes: &mut [f32; LANES], group: &[f32; LANES], max: f32) {
-    for (lane, &x) in lanes.iter_mut().zip(group) {
-        *lane += unary(Unary::Exp, canon(x - max));
-    }
-}
-
 /// The row rule as a stream: level 0 takes elements, each next level the sums of full blocks of the one below.
 #[derive(Default)]
-struct Sums {
+pub(super) struct Sums {
     lanes: [[f32; LANES]; LEVELS],
     filled: [usize; LEVELS],
 }
@@ -432,7 +402,7 @@ const LEVELS: usize = 3;
 
 impl Sums {
     #[inline(always)]
-    fn push(&mut self, level: usize, x: f32) {
+    pub(super) fn push(&mut self, level: usize, x: f32) {
         let mut x = x;
         for level in level..LEVELS {
             let at = self.filled[level];
@@ -447,7 +417,7 @@ impl Sums {
     }
 
     #[inline(always)]
-    fn end(mut self) -> f32 {
+    pub(super) fn end(mut self) -> f32 {
         for level in 0..LEVELS - 1 {
             if self.filled[level] > 0 {
                 let rest = tree(self.lanes[level]);

@@ -1,10 +1,111 @@
 //! Sixteen floats in registers: what loops need that a compiler does not make vector code of by itself.
 //!
+//! No closure goes through the standard library here: it would be compiled for the portable instructions, and every
+//! operation in it become a call.
+//!
 //! *Invariant:* every operation gives in each lane what the scalar function of its name gives; a test compares all
 //! implementations bit by bit.
 
-use super::lanes::LANES;
+use std::marker::PhantomData;
+
+use super::isa::{Kernel, Level};
+use super::lanes::{LANES, copy_short, padded};
+use super::reduce::{BLOCK, Sums};
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use crate::backend::Isa;
 use crate::number::{HUGE_BITS, MAGNITUDE, OPERAND_HUGE_BITS, OPERAND_TINY_BITS, SIGN, TINY_BITS};
+
+/// Ones, then zeros: a window starts where the last ones are wanted.
+pub(super) static ONES: [f32; 2 * LANES] = {
+    let mut ones = [0.0; 2 * LANES];
+    let mut lane = 0;
+    while lane < LANES {
+        ones[lane] = 1.0;
+        lane += 1;
+    }
+    ones
+};
+
+/// `each!(W, to, [x in a, y in b] => value)`: each element of `to` from those of one or two rows as long, in groups.
+macro_rules! each {
+    ($W:ident, $to:expr, [$x:ident in $a:expr] => $value:expr) => {
+        $crate::cpu::wide::each!($W, $to, [$x in $a, _y in $a] => $value)
+    };
+    ($W:ident, $to:expr, [$x:ident in $a:expr, $y:ident in $b:expr] => $value:expr) => {{
+        let to: &mut [f32] = $to;
+        let (a, b) = (&$a[..to.len()], &$b[..to.len()]);
+        for ((to, a), b) in to.chunks_mut(LANES).zip(a.chunks(LANES)).zip(b.chunks(LANES)) {
+            let ($x, $y) = ($W::load_some(a), $W::load_some(b));
+            let value: $W = $value;
+            value.store_some(to);
+        }
+    }};
+}
+
+/// `sum!(W, [x in a, y in b] => value)`: sum over one or two rows by the row rule, without `canon`.
+macro_rules! sum {
+    ($W:ident, [$x:ident in $a:expr] => $value:expr) => {
+        $crate::cpu::wide::sum!($W, [$x in $a, _y in $a] => $value)
+    };
+    ($W:ident, [$x:ident in $a:expr, $y:ident in $b:expr] => $value:expr) => {{
+        let (a, b): (&[f32], &[f32]) = ($a, &$b[..$a.len()]);
+        let mut blocks = $crate::cpu::wide::Blocks::new(a.len());
+        for (a, b) in a.chunks($crate::cpu::reduce::BLOCK).zip(b.chunks($crate::cpu::reduce::BLOCK)) {
+            let mut sums = $W::splat(0.0);
+            for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
+                let ($x, $y) = ($W::load_some(a), $W::load_some(b));
+                let value: $W = $value;
+                sums = sums.add($crate::cpu::wide::kept(value, a.len()));
+            }
+            blocks.push($crate::cpu::reduce::tree(sums.lanes()));
+        }
+        blocks.end()
+    }};
+}
+
+pub(super) use {each, sum};
+
+/// The first `len` lanes; zeros in the others, which a sum does not notice.
+#[inline(always)]
+pub(super) fn kept<W: Wide>(value: W, len: usize) -> W {
+    if len == LANES {
+        return value;
+    }
+    // SAFETY: the window lies in the table: no group is longer.
+    value.mul(unsafe { W::load(ONES.as_ptr().add(LANES - len)) })
+}
+
+/// Sums of the blocks of a row: mostly there is one.
+pub(super) struct Blocks {
+    one: f32,
+    many: Option<Sums>,
+}
+
+impl Blocks {
+    /// Of a row of this length.
+    #[inline(always)]
+    pub(super) fn new(len: usize) -> Self {
+        Self { one: 0.0, many: if len > BLOCK { Some(Sums::default()) } else { None } }
+    }
+
+    /// Takes a block's sum.
+    #[inline(always)]
+    pub(super) fn push(&mut self, sum: f32) {
+        match &mut self.many {
+            None => self.one = sum,
+            Some(sums) => sums.push(1, sum),
+        }
+    }
+
+    /// The sum of the row.
+    #[inline(always)]
+    pub(super) fn end(self) -> f32 {
+        match self.many {
+            None => self.one,
+            Some(sums) => sums.end(),
+        }
+    }
+}
 
 /// Sixteen floats of one instruction set.
 pub(super) trait Wide: Copy {
@@ -34,6 +135,96 @@ pub(super) trait Wide: Copy {
     fn canon(self) -> Self;
     /// [`crate::number::round12`].
     fn round12(self) -> Self;
+
+    /// The lanes as an array.
+    #[inline(always)]
+    fn lanes(self) -> [f32; LANES] {
+        let mut lanes = [0.0; LANES];
+        // SAFETY: whole groups; a value exists on a `Level` of its instruction set only.
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        lanes
+    }
+
+    /// From an array.
+    #[inline(always)]
+    fn of(lanes: [f32; LANES]) -> Self {
+        // SAFETY: as for `lanes`.
+        unsafe { Self::load(lanes.as_ptr()) }
+    }
+
+    /// From fewer elements, the rest of the lanes being `padding`.
+    #[inline(always)]
+    fn load_short(from: &[f32], padding: f32) -> Self {
+        Self::of(padded(from, padding))
+    }
+
+    /// Its first lanes to memory.
+    #[inline(always)]
+    fn store_short(self, to: &mut [f32]) {
+        copy_short(to, &self.lanes(), to.len());
+    }
+
+    /// From a group or fewer elements, the rest of the lanes being 0.
+    #[inline(always)]
+    fn load_some(from: &[f32]) -> Self {
+        match from.first_chunk::<LANES>() {
+            // SAFETY: a whole group.
+            Some(from) => unsafe { Self::load(from.as_ptr()) },
+            None => Self::load_short(from, 0.0),
+        }
+    }
+
+    /// To a group or fewer elements.
+    #[inline(always)]
+    fn store_some(self, to: &mut [f32]) {
+        match to.first_chunk_mut::<LANES>() {
+            // SAFETY: a whole group.
+            Some(to) => unsafe { self.store(to.as_mut_ptr()) },
+            None => self.store_short(to),
+        }
+    }
+
+    /// e^x.
+    #[inline(always)]
+    fn exp(self) -> Self {
+        // A loop of so many operations becomes vector code.
+        let mut lanes = self.lanes();
+        for x in &mut lanes {
+            *x = crate::math::exp(*x);
+        }
+        Self::of(lanes)
+    }
+}
+
+/// A loop over groups that is compiled once per instruction set, as a [`Kernel`]; the same holds for its `run`.
+pub(super) trait WideKernel {
+    /// The loop.
+    fn run<W: Wide>(self);
+}
+
+struct On<K, W>(K, PhantomData<W>);
+
+impl<K: WideKernel, W: Wide> Kernel for On<K, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.0.run::<W>();
+    }
+}
+
+/// Runs a loop on the registers of a level.
+#[inline(always)]
+pub(super) fn run<K: WideKernel>(level: Level, kernel: K) {
+    match level.isa() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => level.run(On(kernel, PhantomData::<Avx512>)),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => level.run(On(kernel, PhantomData::<Avx2>)),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => level.run(On(kernel, PhantomData::<Neon>)),
+        _ => level.run(On(kernel, PhantomData::<Portable>)),
+    }
 }
 
 /// Plain Rust.
@@ -43,7 +234,11 @@ pub(super) struct Portable([f32; LANES]);
 impl Portable {
     #[inline(always)]
     fn with(self, b: Self, f: impl Fn(f32, f32) -> f32) -> Self {
-        Self(std::array::from_fn(|i| f(self.0[i], b.0[i])))
+        let mut out = self.0;
+        for (x, y) in out.iter_mut().zip(b.0) {
+            *x = f(*x, y);
+        }
+        Self(out)
     }
 }
 
@@ -92,12 +287,12 @@ impl Wide for Portable {
 
     #[inline(always)]
     fn canon(self) -> Self {
-        Self(self.0.map(crate::number::canon))
+        self.with(self, |x, _| crate::number::canon(x))
     }
 
     #[inline(always)]
     fn round12(self) -> Self {
-        Self(self.0.map(crate::number::round12))
+        self.with(self, |x, _| crate::number::round12(x))
     }
 }
 
@@ -187,14 +382,14 @@ mod x86 {
     /// Magnitudes below `low` become +0, those above `high` become `high`.
     #[inline(always)]
     unsafe fn clamp512(x: __m512, low: u32, high: u32) -> __m512 {
-        // SAFETY: owed by the caller: AVX-512F.
+        // SAFETY: owed by the caller: AVX-512F and DQ.
         unsafe {
             let bits = _mm512_castps_si512(x);
-            let magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(MAGNITUDE.cast_signed()));
-            let sign = _mm512_and_si512(bits, _mm512_set1_epi32(SIGN.cast_signed()));
-            let most = _mm512_min_epu32(magnitude, _mm512_set1_epi32(high.cast_signed()));
-            let kept = _mm512_cmpge_epu32_mask(magnitude, _mm512_set1_epi32(low.cast_signed()));
-            _mm512_castsi512_ps(_mm512_maskz_or_epi32(kept, most, sign))
+            // Twice the bits: the magnitude without the sign.
+            let twice = _mm512_add_epi32(bits, bits);
+            let kept = _mm512_cmpge_epu32_mask(twice, _mm512_set1_epi32((low << 1).cast_signed()));
+            // The smaller magnitude, with the sign of x.
+            _mm512_maskz_range_ps::<0b0010>(kept, x, _mm512_set1_ps(f32::from_bits(high)))
         }
     }
 

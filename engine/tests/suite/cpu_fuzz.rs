@@ -245,7 +245,8 @@ fn chains_of_an_optimiser_become_one_pass() {
         Cpu::new(&g, &[new], &options).unwrap().bytes()
     };
     assert!(bytes(true) < 100_000, "{}", bytes(true));
-    assert!(bytes(false) >= 8_000_000);
+    // Without, one tensor's memory is written over by node after node.
+    assert!((4_000_000..4_100_000).contains(&bytes(false)), "{}", bytes(false));
 }
 
 #[test]

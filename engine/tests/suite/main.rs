@@ -10,6 +10,7 @@ mod cases;
 mod closeness;
 mod cpu_exact;
 mod cpu_fuzz;
+mod cpu_memory;
 mod cpu_ops;
 mod cpu_slices;
 mod gradients;

@@ -256,3 +256,17 @@ fn a_gpt_has_one_trace_on_every_backend() {
         assert_eq!(run(&options), reference, "{options:?}");
     }
 }
+
+/// Whatever the micro-batch, a run has one trace.
+#[test]
+fn a_gpt_has_one_trace_in_slices() {
+    let program = gpt(&Gpt { vocab: VOCAB, batch: 4, context: 256, steps: 4, ..Gpt::TINY });
+    let data = Dataset::load("bytes", &PHRASE.repeat(100)).unwrap();
+    let run = |options: &Options| train(&program, &data, &SEED, 4, options, &mut Follow::default()).unwrap();
+    let all = options().zip([None, Some(1), Some(2), Some(4)].into_iter().cycle());
+    let mut runs = all.map(|(options, micro_batch)| Options { micro_batch, ..options });
+    let want = run(&runs.next().unwrap());
+    for options in runs {
+        assert_eq!(run(&options), want, "{options:?}");
+    }
+}

@@ -86,12 +86,20 @@ pub struct BackendChoice {
     pub isa: Text<NAME_BYTES_MAX>,
     /// Whether to fuse elementwise operations.
     pub fuse: bool,
+    /// Rows of a batch that are computed at a time, where the program allows it; 0 for the backend's choice.
+    pub micro_batch: u32,
 }
 
 impl BackendChoice {
     /// The fast exact backend.
     pub fn cpu(threads: u16) -> Self {
-        Self { name: Text::truncated("cpu"), threads: threads.max(1), isa: Text::truncated(""), fuse: true }
+        Self {
+            name: Text::truncated("cpu"),
+            threads: threads.max(1),
+            isa: Text::truncated(""),
+            fuse: true,
+            micro_batch: 0,
+        }
     }
 }
 

@@ -125,7 +125,8 @@ fn options(choice: &BackendChoice) -> Result<Options, String> {
             ));
         }
     };
-    Ok(Options { kind, threads: usize::from(choice.threads.max(1)), isa, fuse: choice.fuse, micro_batch: None })
+    let micro_batch = (choice.micro_batch > 0).then_some(choice.micro_batch);
+    Ok(Options { kind, threads: usize::from(choice.threads.max(1)), isa, fuse: choice.fuse, micro_batch })
 }
 
 /// Whose proofs to hash, of which commit, and the key of the audit.

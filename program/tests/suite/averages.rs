@@ -97,6 +97,10 @@ impl Watch for Quiet {
 }
 
 fn finished(rest: &str) -> Finished {
+    finished_by(Kind::Cpu, rest)
+}
+
+fn finished_by(kind: Kind, rest: &str) -> Finished {
     let data = data();
     let context = TraceContext {
         data: data.spec().clone(),
@@ -110,7 +114,7 @@ fn finished(rest: &str) -> Finished {
         Ok(traced) => traced,
         Err(diagnostic) => panic!("{}", diagnostic.render(&source, "train.py")),
     };
-    let options = Options { kind: Kind::Cpu, threads: 1, isa: None, fuse: true, micro_batch: None };
+    let options = Options { kind, threads: 1, isa: None, fuse: true, micro_batch: None };
     let finished = train(&traced.program, &data, &Seed([1; 32]), 16, &options, &mut Quiet).unwrap();
     assert_eq!(finished.leak, None);
     finished
@@ -125,6 +129,7 @@ fn what_is_scored_are_the_averages() {
     let moving = "def optimizer():\n    return sgd(lr=0.5)\nEMA = lambda step, steps: 1.0\n";
     let averaged = finished(moving);
     assert_eq!((still.metric, still.test), (averaged.metric, averaged.test));
+    assert_eq!(finished_by(Kind::Reference, moving), averaged, "the definition agrees");
     assert_ne!(still.params, averaged.params);
     assert_ne!(finished("def optimizer():\n    return sgd(lr=0.5)\n").metric, averaged.metric);
 }

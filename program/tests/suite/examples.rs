@@ -157,6 +157,14 @@ fn convolutions_learn() {
     learns("cnn");
 }
 
+/// The page of operations that no example needs.
+#[test]
+fn moving_ordering_and_counting_learn() {
+    let (losses, finished) = trained(include_str!("shapes.py"), "shakespeare-small", 2 * STEPS);
+    let metric = finished.metric as f32 / (1 << 24) as f32;
+    assert!(metric < losses[0] - 1.0, "{} -> {metric}", losses[0]);
+}
+
 #[test]
 fn mixers_learn() {
     learns("mixer");

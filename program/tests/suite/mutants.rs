@@ -76,6 +76,12 @@ const EXTRA: &[&str] = &[
     "range(0, 9, 4611686018427387904)[::4]",
     "in range(5)",
     "-(-9223372036854775807 - 1)",
+    "[:, ::3]",
+    "[..., tokens]",
+    ".cumsum(0)",
+    ".flip(1)",
+    "topk(",
+    "conv1d(",
 ];
 
 fn tokens(source: &str) -> Vec<&str> {
@@ -130,13 +136,19 @@ fn broken_programs_are_refused_by_the_rules_only() {
     let seed = 7;
     let mut dice = Dice(seed);
     let mut context = text();
-    context.budget = 5_000_000_000_000;
     let mut kinds = BTreeMap::<&str, u32>::new();
-    for source in [include_str!("gpt.py"), include_str!("example.py"), crate::common::NAMES] {
+    // Budgets that buy few steps: schedules are evaluated for each.
+    let sources = [
+        (include_str!("gpt.py"), 5_000_000_000_000),
+        (include_str!("example.py"), 5_000_000_000_000),
+        (include_str!("shapes.py"), 20_000_000_000),
+        (crate::common::NAMES, 5_000_000_000_000),
+    ];
+    for (source, budget) in sources {
+        context.budget = budget;
         let tokens = tokens(source);
         for _ in 0..250 {
             let broken = mutant(&mut dice, &tokens);
-            // Few steps: schedules are evaluated for each.
             let result = trace(&broken, &context, &Limits { fuel: 20_000, ..Limits::default() });
             let kind = match &result {
                 Ok(_) => "traced",

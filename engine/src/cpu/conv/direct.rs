@@ -3,11 +3,13 @@
 
 use std::ops::Range;
 
-use crate::number::{canon, round12};
+use crate::number::round12;
 
 use super::super::gemm::CHUNK;
-use super::super::isa::Kernel;
+use super::super::lanes::LANES;
 use super::super::memory::Shared;
+use super::super::wide::Wide;
+use super::Lanes;
 
 /// Most result channels of a group for which this is faster than a product.
 pub(super) const RESULTS: usize = 2;
@@ -27,11 +29,9 @@ pub(super) struct Direct<'a> {
     pub(super) to: Shared,
 }
 
-impl Kernel for Direct<'_> {
-    type Output = ();
-
+impl Lanes for Direct<'_> {
     #[inline(always)]
-    fn run(self) {
+    fn run<W: Wide>(self) {
         let mut weights = [0.0f32; CHUNK];
         let weights = &mut weights[..self.offsets.len()];
         for (weight, &place) in weights.iter_mut().zip(self.places) {
@@ -39,18 +39,18 @@ impl Kernel for Direct<'_> {
             *weight = round12(unsafe { *self.weights.at(place) });
         }
         for first in self.pixels.step_by(STRIPE) {
-            let mut sums = [0.0f32; STRIPE];
+            let mut sums = [W::splat(0.0); STRIPE / LANES];
             for (&offset, &weight) in self.offsets.iter().zip(weights.iter()) {
-                // SAFETY: the slab has a stripe's room behind it.
-                let line = unsafe { self.slab.read(offset + first, STRIPE) };
-                for (sum, &x) in sums.iter_mut().zip(&line[..STRIPE]) {
-                    *sum += weight * x;
+                let weight = W::splat(weight);
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    // SAFETY: the slab has a stripe's room behind it.
+                    let x = unsafe { W::load(self.slab.at(offset + first + i * LANES)) };
+                    *sum = sum.add_product(weight, x);
                 }
             }
-            // SAFETY: so has the room for results.
-            let to = unsafe { self.to.write(first, STRIPE) };
-            for (to, &sum) in to.iter_mut().zip(&sums) {
-                *to = canon(sum);
+            for (i, sum) in sums.iter().enumerate() {
+                // SAFETY: so has the room for results.
+                unsafe { sum.canon().store(self.to.at(first + i * LANES)) };
             }
         }
     }

@@ -9,8 +9,9 @@ use super::super::isa::Kernel;
 use super::super::lanes::LANES;
 use super::super::memory::{Place, Shared};
 use super::super::step::{Context, Pieces, Sharing};
+use super::super::wide::Wide;
 use super::slab::{Axis, Chunks, Fill, Slab, Source, round};
-use super::{Room, shifts};
+use super::{Lanes, Room, run_on, shifts};
 
 /// Most outputs of a group for which this is faster than a product.
 pub(super) const OUTPUTS: usize = 4;
@@ -94,13 +95,13 @@ impl Few {
                         let channel = (first + lane) / outputs_of_group * of_group + channel;
                         let to = Shared::new(scratch.at(lane * self.plane()));
                         let channels = channel..channel + 1;
-                        context.level.run(Fill { slab: &self.slab, source, window, channels, to });
+                        run_on(context.level, Fill { slab: &self.slab, source, window, channels, to });
                     }
                     let len = window.parts * self.slab.plane();
                     context.level.run(Transpose { from: scratch, len, row: self.plane(), to: seen });
                     let sums = Shared::new(sums.at(channel * taps * LANES));
                     let runs = &runs[..runs_count];
-                    context.level.run(Sums { seen, gradient, offsets: &self.offsets, runs, sums });
+                    run_on(context.level, Sums { seen, gradient, offsets: &self.offsets, runs, sums });
                 }
             }
             let to = context.at(self.to).write(first * of_group * taps, count * of_group * taps);
@@ -129,7 +130,7 @@ impl Few {
                 unsafe {
                     let from = context.at(self.dy).read((at / of_image * all + output) * of_image + at % of_image, len);
                     let to = to.write(lane * CHUNK + at - pixels.start, len);
-                    context.level.run(Round { from, to });
+                    run_on(context.level, Round { from, to });
                 }
                 at += len;
             }
@@ -142,12 +143,10 @@ struct Round<'a> {
     to: &'a mut [f32],
 }
 
-impl Kernel for Round<'_> {
-    type Output = ();
-
+impl Lanes for Round<'_> {
     #[inline(always)]
-    fn run(self) {
-        round(self.to, self.from);
+    fn run<W: Wide>(self) {
+        round::<W>(self.to, self.from);
     }
 }
 
@@ -186,18 +185,16 @@ struct Sums<'a> {
     sums: Shared,
 }
 
-impl Kernel for Sums<'_> {
-    type Output = ();
-
+impl Lanes for Sums<'_> {
     #[inline(always)]
-    fn run(self) {
+    fn run<W: Wide>(self) {
         for first in (0..self.offsets.len()).step_by(TAPS) {
             match self.offsets.len() - first {
-                1 => self.taps::<1>(first),
-                2 => self.taps::<2>(first),
-                3 => self.taps::<3>(first),
-                4 => self.taps::<4>(first),
-                _ => self.taps::<TAPS>(first),
+                1 => self.taps::<W, 1>(first),
+                2 => self.taps::<W, 2>(first),
+                3 => self.taps::<W, 3>(first),
+                4 => self.taps::<W, 4>(first),
+                _ => self.taps::<W, TAPS>(first),
             }
         }
     }
@@ -205,29 +202,27 @@ impl Kernel for Sums<'_> {
 
 impl Sums<'_> {
     #[inline(always)]
-    fn taps<const N: usize>(&self, first: usize) {
-        let mut sums = [[0.0f32; LANES]; N];
+    fn taps<W: Wide, const N: usize>(&self, first: usize) {
+        let mut sums = [W::splat(0.0); N];
         let mut pixel = 0;
         for run in self.runs {
             for place in run.from..run.from + run.len {
                 // SAFETY: pixels and what they meet have their room.
                 unsafe {
-                    let gradient = self.gradient.read(pixel * LANES, LANES);
-                    for (i, sums) in sums.iter_mut().enumerate() {
-                        let seen = self.seen.read((self.offsets[first + i] + place) * LANES, LANES);
-                        for ((sum, &x), &y) in sums.iter_mut().zip(&seen[..LANES]).zip(&gradient[..LANES]) {
-                            *sum += x * y;
-                        }
+                    let gradient = W::load(self.gradient.at(pixel * LANES));
+                    for (i, sum) in sums.iter_mut().enumerate() {
+                        let seen = W::load(self.seen.at((self.offsets[first + i] + place) * LANES));
+                        *sum = sum.add_product(seen, gradient);
                     }
                 }
                 pixel += 1;
             }
         }
-        for (i, sums) in sums.iter().enumerate() {
+        for (i, sum) in sums.into_iter().enumerate() {
             // SAFETY: as above.
-            let totals = unsafe { self.sums.write((first + i) * LANES, LANES) };
-            for (total, &sum) in totals.iter_mut().zip(sums) {
-                *total += sum;
+            unsafe {
+                let total = self.sums.at((first + i) * LANES);
+                W::load(total).add(sum).store(total);
             }
         }
     }

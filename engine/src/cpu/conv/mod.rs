@@ -13,13 +13,17 @@ mod slab;
 mod slide;
 mod weight;
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use crate::backend::Isa;
 use crate::reference::conv::Sizes;
 
-use super::isa::Level;
+use super::isa::{Kernel, Level};
 use super::memory::{LINE, Place, Shared};
 use super::step::{Context, Pieces, Sharing};
+use super::wide::{self, Wide};
 
 use self::few::Few;
 use self::slide::Slide;
@@ -128,6 +132,36 @@ impl Room {
             // SAFETY: owed by the caller.
             Shared::new(unsafe { scratch.at(at) })
         })
+    }
+}
+
+/// A loop on registers of sixteen floats.
+trait Lanes {
+    /// The loop, `#[inline(always)]`.
+    fn run<W: Wide>(self);
+}
+
+struct On<K, W>(K, PhantomData<W>);
+
+impl<K: Lanes, W: Wide> Kernel for On<K, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.0.run::<W>();
+    }
+}
+
+/// Runs a loop on the registers of a level.
+fn run_on<K: Lanes>(level: Level, work: K) {
+    match level.isa() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => level.run(On(work, PhantomData::<wide::Avx512>)),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => level.run(On(work, PhantomData::<wide::Avx2>)),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => level.run(On(work, PhantomData::<wide::Neon>)),
+        _ => level.run(On(work, PhantomData::<wide::Portable>)),
     }
 }
 

@@ -6,8 +6,10 @@ use std::ops::Range;
 use crate::number::round12;
 
 use super::super::gemm::{CHUNK, OVERREAD, Run};
-use super::super::isa::Kernel;
+use super::super::lanes::LANES;
 use super::super::memory::Shared;
+use super::super::wide::Wide;
+use super::Lanes;
 
 /// How pixels and kernel elements ("taps") along one axis reach a tensor: pixel i and tap t meet i·step + shift of t.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,11 +198,9 @@ pub(super) struct Fill<'a> {
     pub(super) to: Shared,
 }
 
-impl Kernel for Fill<'_> {
-    type Output = ();
-
+impl Lanes for Fill<'_> {
     #[inline(always)]
-    fn run(self) {
+    fn run<W: Wide>(self) {
         let Self { slab, source, window, channels, to } = self;
         let (rows, line) = (&slab.rows, slab.columns.len);
         for part in 0..window.parts {
@@ -218,7 +218,7 @@ impl Kernel for Fill<'_> {
                         for i in stretch.inside(place, rows.step, source.rows) {
                             let row = (place + (i * rows.step) as i64) as usize;
                             let from = source.start.read((first + row) * source.columns, source.columns);
-                            slab.columns.fill(&mut plane[(stretch.start + i) * line..][..line], from, column);
+                            slab.columns.fill::<W>(&mut plane[(stretch.start + i) * line..][..line], from, column);
                         }
                     }
                 }
@@ -243,7 +243,7 @@ impl Stretch {
 impl Axis {
     /// Fills a line of zeros with those elements that one of the tensor has, for pixels from `first`.
     #[inline(always)]
-    fn fill(&self, to: &mut [f32], from: &[f32], first: usize) {
+    fn fill<W: Wide>(&self, to: &mut [f32], from: &[f32], first: usize) {
         for stretch in &self.stretches {
             let place = stretch.place + (first * self.step) as i64;
             let inside = stretch.inside(place, self.step, from.len());
@@ -253,7 +253,7 @@ impl Axis {
             let from = &from[(place + (inside.start * self.step) as i64) as usize..];
             let to = &mut to[stretch.start..][inside];
             if self.step == 1 {
-                round(to, &from[..to.len()]);
+                round::<W>(to, &from[..to.len()]);
             } else {
                 for (to, &x) in to.iter_mut().zip(from.iter().step_by(self.step)) {
                     *to = round12(x);
@@ -263,10 +263,14 @@ impl Axis {
     }
 }
 
-/// Rounds a line, which is often shorter than what compilers make of a loop.
+/// Rounds a line. What is left of whole registers is done in parts of constant length, since lines are short.
 #[inline(always)]
-pub(super) fn round(to: &mut [f32], from: &[f32]) {
-    let (to, from) = rounded::<16>(to, from);
+pub(super) fn round<W: Wide>(to: &mut [f32], from: &[f32]) {
+    let ((groups, to), (from_groups, from)) = (to.as_chunks_mut::<LANES>(), from.as_chunks::<LANES>());
+    for (to, from) in groups.iter_mut().zip(from_groups) {
+        // SAFETY: a group is as long as a register.
+        unsafe { W::load(from.as_ptr()).round12().store(to.as_mut_ptr()) };
+    }
     let (to, from) = rounded::<8>(to, from);
     let (to, from) = rounded::<4>(to, from);
     rounded::<1>(to, from);
@@ -277,13 +281,18 @@ pub(super) fn round(to: &mut [f32], from: &[f32]) {
 fn rounded<'a, const N: usize>(to: &'a mut [f32], from: &'a [f32]) -> (&'a mut [f32], &'a [f32]) {
     let ((groups, to), (from_groups, from)) = (to.as_chunks_mut::<N>(), from.as_chunks::<N>());
     for (to, from) in groups.iter_mut().zip(from_groups) {
-        *to = from.map(round12);
+        let mut group = *from;
+        for x in &mut group {
+            *x = round12(*x);
+        }
+        *to = group;
     }
     (to, from)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::wide::Portable;
     use super::*;
 
     #[test]
@@ -305,7 +314,7 @@ mod tests {
         let line = |pixels, step, shifts: &[Option<i64>], first| {
             let axis = Axis::new(pixels, step, shifts);
             let mut to = vec![0.0; axis.len];
-            axis.fill(&mut to, &from, first);
+            axis.fill::<Portable>(&mut to, &from, first);
             to
         };
         assert_eq!(line(7, 1, &[Some(-1)], 0), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 0.0]);

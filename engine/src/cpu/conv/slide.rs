@@ -8,7 +8,7 @@ use super::super::memory::{Place, Shared};
 use super::super::step::{Context, Pieces, Sharing};
 use super::direct::{self, Direct};
 use super::slab::{Axis, Fill, Slab, Source, Window};
-use super::{FLOPS, Room, shifts};
+use super::{FLOPS, Room, run_on, shifts};
 
 /// Pixels of a block.
 const BLOCK: usize = gemm::COLUMNS;
@@ -306,7 +306,7 @@ impl Here<'_> {
                     let (offsets, places) = (&terms.offsets[..terms.count], &terms.weights[..terms.count]);
                     let weights = self.weights_of(m);
                     let pixels = 0..phase.lines(block.size);
-                    context.level.run(Direct { slab, offsets, weights, places, pixels, to: rest });
+                    run_on(context.level, Direct { slab, offsets, weights, places, pixels, to: rest });
                     self.give(m, Some((rest, line)));
                 }
             }
@@ -427,13 +427,16 @@ impl Here<'_> {
         let [channels, rows, columns] = slide.source;
         let first = group * slide.of_group()[0];
         let [image, row, column] = block.first;
-        context.level.run(Fill {
-            slab: &phase.slab,
-            source: Source { start: context.at(slide.from), channels, rows, columns },
-            window: Window { part: image, parts: block.size[0], of_image: 1, origin: [row, column] },
-            channels: first + seen.start..first + seen.end,
-            to,
-        });
+        run_on(
+            context.level,
+            Fill {
+                slab: &phase.slab,
+                source: Source { start: context.at(slide.from), channels, rows, columns },
+                window: Window { part: image, parts: block.size[0], of_image: 1, origin: [row, column] },
+                channels: first + seen.start..first + seen.end,
+                to,
+            },
+        );
     }
 
     /// Address of a pixel of the block in result channel `m` of the group.

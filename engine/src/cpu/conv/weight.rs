@@ -13,7 +13,7 @@ use super::super::isa::{Kernel, Level};
 use super::super::memory::{Place, Shared};
 use super::super::step::{Context, Pieces, Sharing};
 use super::slab::{Axis, Chunks, Fill, Slab, Source};
-use super::{FLOPS, Room, shifts};
+use super::{FLOPS, Room, run_on, shifts};
 
 /// Most rows of a product: more would not stay in the second-level cache.
 const ROWS: usize = 256;
@@ -150,13 +150,16 @@ impl Here<'_> {
         let mut runs = [Run::default(); CHUNK];
         let (window, count) = weight.chunks.window(&weight.slab, pixels, &mut runs);
         let first = group * weight.sizes.of_group()[0];
-        context.level.run(Fill {
-            slab: &weight.slab,
-            source: Source { start: context.at(weight.x), channels: all, rows: input[0], columns: input[1] },
-            window,
-            channels: first + channels.start..first + channels.end,
-            to: slab,
-        });
+        run_on(
+            context.level,
+            Fill {
+                slab: &weight.slab,
+                source: Source { start: context.at(weight.x), channels: all, rows: input[0], columns: input[1] },
+                window,
+                channels: first + channels.start..first + channels.end,
+                to: slab,
+            },
+        );
         context.level.run(Lines { here: self, slab, runs: &runs[..count], to });
     }
 

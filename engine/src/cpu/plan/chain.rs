@@ -54,8 +54,14 @@ fn spread(distances: &[usize], shape: &Shape) -> Spread {
 /// Lowers a unit.
 pub(super) fn program(layout: &Layout<'_, '_>, unit: &[NodeId]) -> Program {
     let len = unit.first().map_or(0, |&id| layout.result_shape(id).elements() as usize);
-    let mut chain =
-        Chain { layout, unit, program: Program { len, ..Program::default() }, at: BTreeMap::new(), fills: vec![] };
+    let mut chain = Chain {
+        layout,
+        unit,
+        program: Program { len, ..Program::default() },
+        at: BTreeMap::new(),
+        fills: vec![],
+        over: vec![],
+    };
     for &id in unit {
         chain.node(id);
     }
@@ -71,6 +77,8 @@ struct Chain<'a, 'p, 'g> {
     at: BTreeMap<NodeId, u16>,
     /// Vectors of smaller tensors that fill a register.
     fills: Vec<(Place, Spread, u16)>,
+    /// Results that stand over an operand: the register they are computed in, their place, and the operand's.
+    over: Vec<(u16, Place, Place)>,
 }
 
 impl Chain<'_, '_, '_> {
@@ -173,7 +181,14 @@ impl Chain<'_, '_, '_> {
         let outside = analysis.users[id as usize].iter().any(|user| self.unit.binary_search(user).is_err());
         if outside || analysis.given[id as usize] {
             let place = self.layout.result(id).place;
-            self.vector(Vector::Memory(place))
+            match self.layout.replaced(id) {
+                Some(old) => {
+                    let register = self.register();
+                    self.over.push((register, place, old));
+                    register
+                }
+                None => self.vector(Vector::Memory(place)),
+            }
         } else {
             self.register()
         }
@@ -202,41 +217,30 @@ impl Chain<'_, '_, '_> {
         Operand::Scalar(index as u16)
     }
 
-    /// Lets results wait in a register until all is read that they may be written over.
-    fn put_off(&mut self) {
-        for (at, vector) in (0..).zip(self.program.vectors.clone()) {
-            let Vector::Memory(place) = vector else { continue };
-            let Some(old) = self.layout.replaced(place) else { continue };
+    /// Writes results that stand over an operand: at the end, from a register, where the operand is read until then.
+    fn write_over(&mut self) {
+        for (register, place, old) in std::mem::take(&mut self.over) {
             let program = &self.program;
             let reads = |operand: &Operand| match *operand {
-                Operand::Vector(vector) => {
-                    matches!(program.vectors[usize::from(vector)], Vector::Memory(place) if place.region == old)
-                }
-                Operand::Scalar(scalar) => {
-                    matches!(program.scalars.get(usize::from(scalar)), Some(Scalar::Memory(place)) if place.region == old)
-                }
+                Operand::Vector(vector) => program.vectors[usize::from(vector)] == Vector::Memory(old),
+                Operand::Scalar(scalar) => program.scalars.get(usize::from(scalar)) == Some(&Scalar::Memory(old)),
             };
-            let written = program.instructions.iter().position(|instruction| instruction.to == at);
+            let written = program.instructions.iter().position(|instruction| instruction.to == register);
             let read = program.instructions.iter().rposition(|instruction| instruction.from.iter().any(reads));
-            if written.is_none() || read < written {
-                continue;
+            if read < written {
+                self.program.vectors[usize::from(register)] = Vector::Memory(place);
+            } else {
+                self.program.vectors.push(Vector::Memory(place));
+                let to = (self.program.vectors.len() - 1) as u16;
+                let from = [Operand::Vector(register), Operand::Scalar(0), Operand::Scalar(0)];
+                self.program.instructions.push(Instruction { operation: Operation::Copy, to, from });
             }
-            let register = self.register();
-            for instruction in &mut self.program.instructions {
-                let reads = instruction.from.iter_mut().filter(|from| **from == Operand::Vector(at));
-                reads.for_each(|from| *from = Operand::Vector(register));
-                if instruction.to == at {
-                    instruction.to = register;
-                }
-            }
-            let from = [Operand::Vector(register), Operand::Scalar(0), Operand::Scalar(0)];
-            self.program.instructions.push(Instruction { operation: Operation::Copy, to: at, from });
         }
     }
 
     /// Gives registers their numbers: one is free again after its last use.
     fn settle(mut self) -> Program {
-        self.put_off();
+        self.write_over();
         let mut last = vec![0; self.program.vectors.len()];
         for (i, instruction) in self.program.instructions.iter().enumerate() {
             last[usize::from(instruction.to)] = i;

@@ -67,6 +67,8 @@ pub(super) struct Layout<'p, 'g> {
     pub(super) constants: usize,
     /// Parameters, and states, that the graph names.
     pub(super) leaves: (usize, usize),
+    /// Whether a value stands where an operand of its unit stood, by root.
+    over_operand: Vec<bool>,
     /// For a training step: which outputs may be written over what they replace.
     pub(super) in_place: Vec<bool>,
 }
@@ -87,6 +89,7 @@ impl<'p, 'g> Layout<'p, 'g> {
             arena: 0,
             constants: 0,
             leaves: (0, 0),
+            over_operand: vec![false; n],
             in_place: Vec::new(),
         };
         layout.place_leaves();
@@ -143,6 +146,11 @@ impl<'p, 'g> Layout<'p, 'g> {
         }
     }
 
+    /// Whether a value has room for one slice only.
+    pub(super) fn is_local(&self, id: NodeId) -> bool {
+        self.local[id as usize]
+    }
+
     /// Where a sum over all slices keeps the sum of an unfinished chunk.
     pub(super) fn unfinished(&self, id: NodeId) -> Option<Place> {
         self.unfinished.get(&id).copied()
@@ -177,11 +185,15 @@ impl<'p, 'g> Layout<'p, 'g> {
         Place::new(Region::PARAMS + (params + states + index) as u32, 0)
     }
 
-    /// Region of the parameter or state that a result may be written over, if it may.
-    pub(super) fn replaced(&self, result: Place) -> Option<u32> {
-        let outputs = self.output(0).region;
-        let index = result.region.checked_sub(outputs)? as usize;
-        self.in_place.get(index).copied().unwrap_or(false).then(|| Region::PARAMS + index as u32 - 1)
+    /// Where the value stands that a unit's result may be written over, if there is one.
+    pub(super) fn replaced(&self, id: NodeId) -> Option<Place> {
+        let result = self.result(id).place;
+        if self.over_operand[id as usize] {
+            return Some(result);
+        }
+        let index = result.region.checked_sub(self.output(0).region)? as usize;
+        let in_place = self.in_place.get(index).copied().unwrap_or(false);
+        in_place.then(|| Place::new(Region::PARAMS + index as u32 - 1, 0))
     }
 
     /// Constants that are one number: place and length.
@@ -297,7 +309,7 @@ impl<'p, 'g> Layout<'p, 'g> {
             }
         }
         let mut arena = Arena::default();
-        for (offset, content) in lives.settle(&mut arena) {
+        for (offset, content) in lives.settle(self, units, &mut arena) {
             let place = Place::new(Region::ARENA, offset);
             match content {
                 Content::Value(id) => self.places[id as usize] = Some(place),
@@ -378,20 +390,30 @@ impl Lives {
         }
     }
 
-    /// Gives everything its stretch.
-    fn settle(self, arena: &mut Arena) -> Vec<(usize, Content)> {
-        let mut ending: Vec<Vec<(usize, usize)>> = vec![Vec::new(); self.begins.len()];
+    /// Gives everything its stretch: a new one or, where it may be written over an operand, that one's.
+    fn settle(self, layout: &mut Layout<'_, '_>, units: &[Vec<NodeId>], arena: &mut Arena) -> Vec<(usize, Content)> {
+        let mut ending: Vec<Vec<(usize, usize, Content)>> = vec![Vec::new(); self.begins.len()];
         let mut all = Vec::new();
         for (at, begins) in self.begins.into_iter().enumerate() {
             for (len, last, content) in begins {
                 let len = len.next_multiple_of(LINE);
-                let offset = arena.take(len);
+                let may = |&(_, old_len, old): &(usize, usize, Content)| match (content, old) {
+                    (Content::Value(new), Content::Value(old)) => {
+                        old_len == len && replace::in_arena(layout, &units[at], new, old)
+                    }
+                    _ => false,
+                };
+                let old = ending[at].iter().position(may).map(|i| ending[at].swap_remove(i));
+                if let (Some(_), Content::Value(id)) = (old, content) {
+                    layout.over_operand[id as usize] = true;
+                }
+                let offset = old.map_or_else(|| arena.take(len), |(offset, ..)| offset);
                 all.push((offset, content));
                 if let Some(last) = last {
-                    ending[last].push((offset, len));
+                    ending[last].push((offset, len, content));
                 }
             }
-            for (offset, len) in std::mem::take(&mut ending[at]) {
+            for (offset, len, _) in std::mem::take(&mut ending[at]) {
                 arena.give(offset, len);
             }
         }

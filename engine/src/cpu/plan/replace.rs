@@ -1,6 +1,6 @@
-//! Training steps in place: which new parameters and states may be written over the old ones.
+//! What may be written over: parameters and states by their new values, operands of elementwise nodes by results.
 //!
-//! *Invariant:* when a result is written over the value that it replaces, nobody reads that value afterwards.
+//! *Invariant:* when a result is written over another value, nobody reads that value afterwards.
 
 use crate::graph::{NodeId, Op};
 
@@ -56,4 +56,17 @@ fn reads_along(analysis: &Analysis<'_>, user: NodeId, read: NodeId) -> bool {
     operands
         .into_iter()
         .all(|operand| analysis.len(operand) == analysis.len(user) && analysis.len(operand) == analysis.len(read))
+}
+
+/// Whether a value of an elementwise unit may stand where an operand stood that lives until this unit.
+pub(super) fn in_arena(layout: &Layout<'_, '_>, unit: &[NodeId], new: NodeId, old: NodeId) -> bool {
+    let Layout { analysis, slices, .. } = *layout;
+    // In the loop, what has room for all slices is needed for the next one.
+    let gone = slices.stage(new) != Stage::Loop || layout.is_local(old);
+    let mut users = analysis.users[old as usize].iter().filter(|user| unit.binary_search(user).is_ok());
+    let elementwise = unit.iter().all(|&id| is_elementwise(&analysis.node(id).op));
+    gone && elementwise
+        && unit.binary_search(&new).is_ok()
+        && layout.is_local(new) == slices.is_sliced(new)
+        && users.all(|&user| reads_along(analysis, user, old))
 }
