@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::graph::{Attention, AttentionInput, Binary, Graph, Node, NodeId, Op, Program, RowOp, Unary};
+use crate::graph::{Attention, AttentionInput, Binary, Graph, Node, NodeId, Op, Program, Random, RowOp, Unary};
 
 /// Least price of executing a node: what starting it costs.
 pub const NODE_MIN: u64 = 4096;
@@ -18,6 +18,10 @@ const ELEMENT: u64 = 16;
 const FUNCTION: u64 = 32;
 /// An element that a reduction reads.
 const REDUCED: u64 = 8;
+/// Per element that an index chooses: memory is read or written where no one could foresee.
+const CHOSEN: u64 = 48;
+/// Per normally distributed element: of two, a logarithm, a root, a sine and a cosine.
+const NORMAL: u64 = 128;
 /// Fewest steps of a training: one for each segment of its trace.
 pub const STEPS_MIN: u64 = cairn_protocol::limits::SEGMENTS as u64;
 /// Most steps of a training.
@@ -47,11 +51,13 @@ fn work(graph: &Graph, node: &Node) -> u64 {
         input.map_or(&[][..], |input| &input.shape.0[..])
     };
     let elements = |k: usize| axes(k).iter().fold(1u64, |product, &n| product.saturating_mul(n.into()));
+    let moved = || elements(0).saturating_add(elements(1)).saturating_add(out).saturating_mul(ELEMENT);
     match &node.op {
         Op::Input(_) | Op::Param(_) | Op::State(_) | Op::Table(_) | Op::Reshape | Op::StopGradient => 0,
         Op::Unary(op) => out.saturating_mul(unary(*op)),
         Op::Binary(Binary::Div) | Op::Rope { .. } => out.saturating_mul(FUNCTION),
-        Op::Sum(_) | Op::Max(_) | Op::ArgMax => elements(0).saturating_mul(REDUCED),
+        Op::Sum(_) | Op::Max(_) => elements(0).saturating_mul(REDUCED),
+        Op::ArgMax => elements(0).saturating_mul(ELEMENT),
         Op::MatMul { ta, .. } => {
             let k = match *axes(0) {
                 [.., k, _] if *ta => k,
@@ -61,9 +67,12 @@ fn work(graph: &Graph, node: &Node) -> u64 {
             out.saturating_mul(2 * u64::from(k))
         }
         // Each output pixel with each kernel element of its group: as many products in each of the three contractions.
-        Op::Conv2d(_) => out.saturating_mul(2).saturating_mul(taps(axes(1))),
-        Op::Conv2dInputGrad(_) => elements(1).saturating_mul(2).saturating_mul(taps(axes(0))),
-        Op::Conv2dWeightGrad(_) => elements(1).saturating_mul(2).saturating_mul(taps(&node.shape.0)),
+        // Operands and result are moved besides, which is most of the work where kernels are small.
+        Op::Conv2d(_) => out.saturating_mul(2).saturating_mul(taps(axes(1))).saturating_add(moved()),
+        Op::Conv2dInputGrad(_) => elements(1).saturating_mul(2).saturating_mul(taps(axes(0))).saturating_add(moved()),
+        Op::Conv2dWeightGrad(_) => {
+            elements(1).saturating_mul(2).saturating_mul(taps(&node.shape.0)).saturating_add(moved())
+        }
         Op::CumSum { .. } => out.saturating_mul(REDUCED + ELEMENT),
         Op::TopK(k) => elements(0).saturating_mul(FUNCTION * u64::from(u32::BITS - k.leading_zeros())),
         Op::Attention(options) => attention(axes(0), axes(1), *options, 2),
@@ -74,17 +83,18 @@ fn work(graph: &Graph, node: &Node) -> u64 {
         }
         Op::Row(op) => elements(0).saturating_mul(row(*op)),
         // Every element of the result is zeroed, every element of `dy` is added.
-        Op::EmbeddingGrad(_) | Op::ScatterAdd { .. } => out.saturating_add(elements(1)).saturating_mul(ELEMENT),
+        Op::EmbeddingGrad(_) => out.saturating_add(elements(1)).saturating_mul(ELEMENT),
+        Op::ScatterAdd { .. } => out.saturating_add(elements(1)).saturating_mul(CHOSEN),
+        Op::Take | Op::Gather(_) => out.saturating_mul(CHOSEN),
+        Op::Random(Random::Normal, _) => out.saturating_mul(NORMAL),
         Op::Full(_)
         | Op::FullInt(_)
         | Op::Arange
-        | Op::Random(..)
+        | Op::Random(Random::Uniform, _)
         | Op::Binary(_)
         | Op::Where
         | Op::Embedding
-        | Op::Take
         | Op::TakeGrad(_)
-        | Op::Gather(_)
         | Op::Permute(_)
         | Op::BroadcastTo
         | Op::Slice { .. }

@@ -19,6 +19,10 @@ fn i(g: &mut Graph, shape: &[u32]) -> NodeId {
 }
 
 /// Two groups; as many rows as before, one column less.
+/// Elements of a convolution's input, kernel and output.
+const X: u64 = 4 * 4 * 10 * 10;
+const W: u64 = 6 * 2 * 3 * 2;
+const Y: u64 = 4 * 6 * 10 * 9;
 const GROUPED: Conv2d = Conv2d { stride: [1, 1], padding: [1, 0], dilation: [1, 1], groups: 2 };
 
 const CAUSAL: Attention = Attention { causal: true, window: 0, scale: 0, soft_cap: 0 };
@@ -66,7 +70,8 @@ fn the_price_table() {
             let a = f(g, &[1000]);
             g.binary(Binary::Div, a, a).unwrap()
         }),
-        ("random", 16 * K, |g| g.random(Random::Normal, "s", Shape(vec![1000])).unwrap()),
+        ("uniform", 16 * K, |g| g.random(Random::Uniform, "s", Shape(vec![1000])).unwrap()),
+        ("normal", 128 * K, |g| g.random(Random::Normal, "s", Shape(vec![1000])).unwrap()),
         ("sum", 8 * K, |g| {
             let a = f(g, &[10, 100]);
             g.sum(a, &[0]).unwrap()
@@ -108,19 +113,19 @@ fn the_price_table() {
             let (dy, ids) = (f(g, &[100, 10]), i(g, &[100]));
             g.embedding_grad(ids, dy, 70).unwrap()
         }),
-        ("convolution", 2 * (4 * 6 * 10 * 9) * (2 * 3 * 2), |g| {
+        ("convolution", 2 * Y * (2 * 3 * 2) + 16 * (X + W + Y), |g| {
             let (x, w) = (f(g, &[4, 4, 10, 10]), f(g, &[6, 2, 3, 2]));
             g.conv2d(x, w, GROUPED).unwrap()
         }),
-        ("its input gradient", 2 * (4 * 6 * 10 * 9) * (2 * 3 * 2), |g| {
+        ("its input gradient", 2 * Y * (2 * 3 * 2) + 16 * (X + W + Y), |g| {
             let (w, dy) = (f(g, &[6, 2, 3, 2]), f(g, &[4, 6, 10, 9]));
             g.conv2d_input_grad(w, dy, GROUPED, [10, 10]).unwrap()
         }),
-        ("its kernel gradient", 2 * (4 * 6 * 10 * 9) * (2 * 3 * 2), |g| {
+        ("its kernel gradient", 2 * Y * (2 * 3 * 2) + 16 * (X + W + Y), |g| {
             let (x, dy) = (f(g, &[4, 4, 10, 10]), f(g, &[4, 6, 10, 9]));
             g.conv2d_weight_grad(x, dy, GROUPED, [3, 2]).unwrap()
         }),
-        ("strided", 2 * (4 * 6 * 5 * 5) * (4 * 2 * 2), |g| {
+        ("strided", 2 * (4 * 6 * 5 * 5) * (4 * 2 * 2) + 16 * (X + 6 * 4 * 2 * 2 + 4 * 6 * 5 * 5), |g| {
             let (w, dy) = (f(g, &[6, 4, 2, 2]), f(g, &[4, 6, 5, 5]));
             let options = Conv2d { stride: [2, 2], padding: [0, 0], groups: 1, ..GROUPED };
             g.conv2d_input_grad(w, dy, options, [10, 10]).unwrap()
@@ -129,11 +134,11 @@ fn the_price_table() {
             let a = f(g, &[10, 100]);
             g.cumsum(a, 0, true).unwrap()
         }),
-        ("gather", 16 * K, |g| {
+        ("gather", 48 * K, |g| {
             let (x, ids) = (f(g, &[10, 7]), i(g, &[10, 100]));
             g.gather(x, ids, 1).unwrap()
         }),
-        ("scatter_add", 16 * (K + 70), |g| {
+        ("scatter_add", 48 * (K + 70), |g| {
             let (ids, src) = (i(g, &[10, 100]), f(g, &[10, 100]));
             g.scatter_add(ids, src, 1, 7).unwrap()
         }),
