@@ -85,12 +85,13 @@ fn work(graph: &Graph, node: &Node) -> u64 {
         // Every element of the result is zeroed, every element of `dy` is added.
         Op::EmbeddingGrad(_) => out.saturating_add(elements(1)).saturating_mul(ELEMENT),
         Op::ScatterAdd { .. } => out.saturating_add(elements(1)).saturating_mul(CHOSEN),
-        Op::Take | Op::Gather(_) => out.saturating_mul(CHOSEN),
+        Op::Gather(_) => out.saturating_mul(CHOSEN),
+        Op::Take => out.saturating_mul(CHOSEN + FUNCTION),
+        Op::Random(Random::Uniform, _) => out.saturating_mul(FUNCTION),
         Op::Random(Random::Normal, _) => out.saturating_mul(NORMAL),
         Op::Full(_)
         | Op::FullInt(_)
         | Op::Arange
-        | Op::Random(Random::Uniform, _)
         | Op::Binary(_)
         | Op::Where
         | Op::Embedding
@@ -105,16 +106,10 @@ fn work(graph: &Graph, node: &Node) -> u64 {
 
 fn unary(op: Unary) -> u64 {
     match op {
-        Unary::Exp
-        | Unary::Log
-        | Unary::Sqrt
-        | Unary::Rsqrt
-        | Unary::Recip
-        | Unary::Tanh
-        | Unary::Sigmoid
-        | Unary::Erf
-        | Unary::Sin
-        | Unary::Cos => FUNCTION,
+        Unary::Exp | Unary::Log | Unary::Sqrt | Unary::Rsqrt | Unary::Recip | Unary::Erf | Unary::Sin | Unary::Cos => {
+            FUNCTION
+        }
+        Unary::Tanh | Unary::Sigmoid => FUNCTION + ELEMENT,
         Unary::Neg
         | Unary::Relu
         | Unary::Abs

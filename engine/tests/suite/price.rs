@@ -70,7 +70,7 @@ fn the_price_table() {
             let a = f(g, &[1000]);
             g.binary(Binary::Div, a, a).unwrap()
         }),
-        ("uniform", 16 * K, |g| g.random(Random::Uniform, "s", Shape(vec![1000])).unwrap()),
+        ("uniform", 32 * K, |g| g.random(Random::Uniform, "s", Shape(vec![1000])).unwrap()),
         ("normal", 128 * K, |g| g.random(Random::Normal, "s", Shape(vec![1000])).unwrap()),
         ("sum", 8 * K, |g| {
             let a = f(g, &[10, 100]);
