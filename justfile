@@ -13,6 +13,11 @@ lint:
 test:
     cargo xtask test
 
+# The exactness suite at length: 10,000 random graphs; then 64-bit ARM under emulation.
+exact:
+    cargo xtask exact
+    cargo xtask exact --arm
+
 # Write the golden vectors again after a deliberate change of bits or bytes.
 vectors:
     cargo xtask vectors
