@@ -136,6 +136,9 @@ impl Diagnostic {
     pub(crate) fn new(kind: Kind, message: impl Into<String>, source: &str, range: Range<usize>) -> Box<Self> {
         let start = floor_boundary(source, range.start);
         let end = floor_boundary(source, range.end).max(start);
+        // A whole line is shown from its first word on.
+        let words = source[start..end].trim_start_matches(' ');
+        let start = if words.is_empty() { start } else { end - words.len() };
         let (line, column) = line_and_column(source, start);
         let (message, stack) = (message.into(), Vec::new());
         Box::new(Self { kind, message, hint: None, line, column, range: start..end, stack })
