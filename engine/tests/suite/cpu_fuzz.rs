@@ -25,7 +25,7 @@ const ELEMENTS: u64 = 4000;
 const GRAPHS: u64 = 80;
 
 /// How many random graphs this run compares.
-fn graphs() -> u64 {
+pub(crate) fn graphs() -> u64 {
     let asked = std::env::var("CAIRN_FUZZ_GRAPHS");
     asked.map_or(GRAPHS, |text| text.parse().unwrap_or_else(|_| panic!("CAIRN_FUZZ_GRAPHS is no number: {text}")))
 }
