@@ -6,9 +6,9 @@ use crate::graph::{DType, NodeId, Op, Shape};
 
 use super::super::elementwise::{Instruction, Operand, Operation, Program, Scalar, Vector, Walk};
 use super::super::memory::Place;
-use super::analysis::Value;
+use crate::plan::analysis::Value;
 use super::layout::Layout;
-use super::slices::takes_slice;
+use crate::plan::slices::takes_slice;
 
 /// How a smaller tensor fills the elements of a larger one.
 #[derive(Clone, Debug, PartialEq, Eq)]

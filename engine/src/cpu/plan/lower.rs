@@ -16,7 +16,7 @@ use super::super::reduce::Reduce;
 use super::super::rows::Rows;
 use super::super::scan::Scan;
 use super::super::step::{Sharing, Work};
-use super::analysis::is_elementwise;
+use crate::plan::analysis::is_elementwise;
 use super::chain;
 use super::layout::Layout;
 

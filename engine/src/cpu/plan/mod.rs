@@ -1,25 +1,22 @@
 //! From a graph to steps: what is computed when, by what, and where it stands.
 //!
-//! Start at [`Plan::new`]: [`analysis`] tells what each value is, [`slices`] which nodes run for each slice of the batch,
-//! [`units`] which run together, [`layout`] where the values stand, [`replace`] what may be written over, [`lower`] what a
-//! step does.
+//! Start at [`Plan::new`]: [`crate::plan`] tells what each value is and what runs together, [`layout`] where the values
+//! stand, [`replace`] what may be written over, [`lower`] what a step does.
 //!
 //! *Invariant:* everything a step needs is settled here; running a plan allocates nothing and decides nothing.
 
-mod analysis;
 mod chain;
 mod layout;
 mod lower;
 mod replace;
-mod slices;
-mod units;
 
 use crate::backend::{BackendError, Options};
 use crate::graph::{DType, Graph, NodeId, Op};
 
-use self::analysis::Analysis;
+use crate::plan::analysis::Analysis;
+use crate::plan::{slices, units};
 use self::layout::Layout;
-use self::slices::{Slices, Stage};
+use crate::plan::slices::{Slices, Stage};
 use super::gemm::CHUNK;
 use super::isa::Level;
 use super::memory::Buffer;

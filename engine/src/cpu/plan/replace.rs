@@ -4,9 +4,9 @@
 
 use crate::graph::{NodeId, Op};
 
-use super::analysis::{Analysis, is_elementwise};
+use crate::plan::analysis::{Analysis, is_elementwise};
 use super::layout::Layout;
-use super::slices::{Slices, Stage};
+use crate::plan::slices::{Slices, Stage};
 
 /// For each output of a training step (the loss, then every parameter and state in order), whether it may be written over
 /// the parameter or state that it replaces. Empty for a graph that is no such step.

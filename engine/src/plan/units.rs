@@ -19,7 +19,7 @@ const NODES_MAX: usize = 200;
 const NONE: u32 = u32::MAX;
 
 /// Nodes that run as one step, ascending, in the order of their stages and, within one, of their last nodes.
-pub(super) fn units(analysis: &Analysis<'_>, slices: &Slices) -> Vec<Vec<NodeId>> {
+pub(crate) fn units(analysis: &Analysis<'_>, slices: &Slices) -> Vec<Vec<NodeId>> {
     let n = analysis.graph.len();
     let mut building = Building { analysis, slices, unit_of: vec![NONE; n], units: Vec::new() };
     for id in 0..n as NodeId {

@@ -9,12 +9,12 @@
 
 use crate::graph::{Graph, Node, NodeId, Op, Shape};
 
-use super::super::gemm::CHUNK;
+use crate::reference::reduce::CHUNK;
 use super::analysis::{Analysis, is_elementwise, is_leaf};
 
 /// When a node runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stage {
+pub(crate) enum Stage {
     /// Once, before the loop.
     Before,
     /// For each slice.
@@ -34,9 +34,9 @@ enum Rule {
 
 /// How the nodes of a graph are spread over slices.
 #[derive(Debug)]
-pub(super) struct Slices {
+pub(crate) struct Slices {
     /// Number of slices.
-    pub(super) count: usize,
+    pub(crate) count: usize,
     /// When each node runs; of a view, when what it shows is there.
     stages: Vec<Stage>,
     /// Nodes in the loop whose result is a sum over all slices.
@@ -45,14 +45,14 @@ pub(super) struct Slices {
 
 impl Slices {
     /// The whole batch at once.
-    pub(super) fn whole(analysis: &Analysis<'_>) -> Self {
+    pub(crate) fn whole(analysis: &Analysis<'_>) -> Self {
         let n = analysis.graph.len();
         Self { count: 1, stages: vec![Stage::Before; n], sums: vec![false; n] }
     }
 
     /// Cuts the batch into `count` slices, at least 2; none where nodes mix examples, or the batch has not that many
     /// equal parts.
-    pub(super) fn new(analysis: &Analysis<'_>, count: usize) -> Option<Self> {
+    pub(crate) fn new(analysis: &Analysis<'_>, count: usize) -> Option<Self> {
         let mut cutting = Cutting::new(analysis, count);
         for id in 0..analysis.graph.len() as NodeId {
             cutting.place(id)?;
@@ -64,13 +64,13 @@ impl Slices {
     }
 
     /// When a node runs.
-    pub(super) fn stage(&self, id: NodeId) -> Stage {
+    pub(crate) fn stage(&self, id: NodeId) -> Stage {
         if self.sums[id as usize] { Stage::Loop } else { self.stages[id as usize] }
     }
 
     /// Rows of the products that a slice has: the shortest contraction over a slice's rows or, without any, the most rows
     /// of a slice's product. None without products.
-    pub(super) fn rows_of_products(&self, analysis: &Analysis<'_>) -> Option<usize> {
+    pub(crate) fn rows_of_products(&self, analysis: &Analysis<'_>) -> Option<usize> {
         let products = (0..analysis.graph.len() as NodeId).filter(|&id| {
             let node = analysis.node(id);
             analysis.needed[id as usize]
@@ -84,34 +84,34 @@ impl Slices {
     }
 
     /// Whether each slice of a node is a tensor of its own.
-    pub(super) fn is_sliced(&self, id: NodeId) -> bool {
+    pub(crate) fn is_sliced(&self, id: NodeId) -> bool {
         self.stages[id as usize] == Stage::Loop
     }
 
     /// Whether a node is a sum over all slices, of each of which it does a part.
-    pub(super) fn is_sum(&self, id: NodeId) -> bool {
+    pub(crate) fn is_sum(&self, id: NodeId) -> bool {
         self.sums[id as usize]
     }
 
     /// Whether a node, computed in the loop, takes only a slice of operand `k`.
-    pub(super) fn takes_slice(&self, analysis: &Analysis<'_>, id: NodeId, k: usize) -> bool {
+    pub(crate) fn takes_slice(&self, analysis: &Analysis<'_>, id: NodeId, k: usize) -> bool {
         self.stage(id) == Stage::Loop && takes_slice(analysis.graph, analysis.node(id), k)
     }
 }
 
 /// Rows of the batch: the lead of the graph's first input.
-pub(super) fn rows(graph: &Graph) -> usize {
+pub(crate) fn rows(graph: &Graph) -> usize {
     let input = graph.nodes().iter().find(|node| matches!(node.op, Op::Input(_)));
     input.and_then(|node| lead(&node.shape).map(|axis| node.shape.0[axis] as usize)).unwrap_or(1)
 }
 
 /// The first axis that is not 1.
-pub(super) fn lead(shape: &Shape) -> Option<usize> {
+pub(crate) fn lead(shape: &Shape) -> Option<usize> {
     shape.0.iter().position(|&len| len != 1)
 }
 
 /// A slice of a tensor of this shape.
-pub(super) fn sliced(shape: &Shape, count: usize) -> Shape {
+pub(crate) fn sliced(shape: &Shape, count: usize) -> Shape {
     let mut slice = shape.clone();
     if let Some(axis) = lead(shape) {
         slice.0[axis] /= count as u32;
@@ -286,7 +286,7 @@ fn rule(graph: &Graph, node: &Node, count: usize) -> Option<Rule> {
 }
 
 /// Whether a node that runs in the loop takes only a slice of operand `k`, and not all of it.
-pub(super) fn takes_slice(graph: &Graph, node: &Node, k: usize) -> bool {
+pub(crate) fn takes_slice(graph: &Graph, node: &Node, k: usize) -> bool {
     match &node.op {
         op if is_elementwise(op) => {
             // Axes are counted from the last one: the operand may have fewer.

@@ -9,7 +9,7 @@ const CONSTANT_MAX: u64 = 1 << 18;
 
 /// What a node's value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     /// A tensor of its own: fed, constant or computed.
     Own,
     /// Part of another node's tensor, from this element, in the same order.
@@ -20,28 +20,28 @@ pub(super) enum Value {
 
 /// What is known of a graph.
 #[derive(Debug)]
-pub(super) struct Analysis<'g> {
+pub(crate) struct Analysis<'g> {
     /// The graph.
-    pub(super) graph: &'g Graph,
+    pub(crate) graph: &'g Graph,
     /// Nodes that must be given out.
-    pub(super) wanted: &'g [NodeId],
+    pub(crate) wanted: &'g [NodeId],
     /// Whether elementwise nodes may run together.
-    pub(super) fuse: bool,
+    pub(crate) fuse: bool,
     /// Value of each node.
-    pub(super) values: Vec<Value>,
+    pub(crate) values: Vec<Value>,
     /// Whether a node's value is needed, by node; only roots count.
-    pub(super) needed: Vec<bool>,
+    pub(crate) needed: Vec<bool>,
     /// Whether a node is computed once when the plan is made.
-    pub(super) constant: Vec<bool>,
+    pub(crate) constant: Vec<bool>,
     /// Nodes that compute with a root's value, ascending, by root.
-    pub(super) users: Vec<Vec<NodeId>>,
+    pub(crate) users: Vec<Vec<NodeId>>,
     /// Whether a root's value must be given out.
-    pub(super) given: Vec<bool>,
+    pub(crate) given: Vec<bool>,
 }
 
 impl<'g> Analysis<'g> {
     /// Looks at a graph.
-    pub(super) fn new(graph: &'g Graph, wanted: &'g [NodeId], fuse: bool) -> Self {
+    pub(crate) fn new(graph: &'g Graph, wanted: &'g [NodeId], fuse: bool) -> Self {
         let n = graph.len();
         let mut analysis = Self {
             graph,
@@ -84,17 +84,17 @@ impl<'g> Analysis<'g> {
     }
 
     /// A node.
-    pub(super) fn node(&self, id: NodeId) -> &'g Node {
+    pub(crate) fn node(&self, id: NodeId) -> &'g Node {
         &self.graph.nodes()[id as usize]
     }
 
     /// Elements of a node.
-    pub(super) fn len(&self, id: NodeId) -> usize {
+    pub(crate) fn len(&self, id: NodeId) -> usize {
         self.node(id).shape.elements() as usize
     }
 
     /// The node whose tensor holds this node's value; none where no tensor is needed.
-    pub(super) fn root(&self, id: NodeId) -> Option<NodeId> {
+    pub(crate) fn root(&self, id: NodeId) -> Option<NodeId> {
         match self.values[id as usize] {
             Value::Own => Some(id),
             Value::View(root, _) => Some(root),
@@ -103,13 +103,13 @@ impl<'g> Analysis<'g> {
     }
 
     /// What a node computes with: its inputs, but an elementwise node looks through broadcasts.
-    pub(super) fn operands(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+    pub(crate) fn operands(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         let elementwise = is_elementwise(&self.node(id).op);
         self.node(id).inputs.iter().map(move |&input| if elementwise { self.unbroadcast(input) } else { input })
     }
 
     /// The tensor under a broadcast.
-    pub(super) fn unbroadcast(&self, id: NodeId) -> NodeId {
+    pub(crate) fn unbroadcast(&self, id: NodeId) -> NodeId {
         let mut id = id;
         while self.fuse && self.values[id as usize] == Value::Own {
             match (&self.node(id).op, &self.node(id).inputs[..]) {
@@ -121,7 +121,7 @@ impl<'g> Analysis<'g> {
     }
 
     /// Whether a node is computed by a step (and not fed or uniform).
-    pub(super) fn is_computed(&self, id: NodeId) -> bool {
+    pub(crate) fn is_computed(&self, id: NodeId) -> bool {
         self.values[id as usize] == Value::Own && !is_leaf(&self.node(id).op)
     }
 
@@ -173,11 +173,11 @@ fn keeps_order(perm: &[u8], shape: &[u32]) -> bool {
 }
 
 /// Whether a node is an elementwise operation, broadcasting included.
-pub(super) fn is_elementwise(op: &Op) -> bool {
+pub(crate) fn is_elementwise(op: &Op) -> bool {
     matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Where | Op::BroadcastTo)
 }
 
 /// Whether a node's value comes from outside.
-pub(super) fn is_leaf(op: &Op) -> bool {
+pub(crate) fn is_leaf(op: &Op) -> bool {
     matches!(op, Op::Input(_) | Op::Param(_) | Op::State(_) | Op::Table(_) | Op::Full(_) | Op::FullInt(_) | Op::Arange)
 }

@@ -1,0 +1,47 @@
+//! Any GPU, the same bits: a graph as WGSL kernels, through wgpu (Vulkan, Metal, Direct3D 12).
+//!
+//! Start at [`Gpu`], the executor. [`device`] opens adapters and waits for them, [`plan`] makes a graph ready, [`lower`]
+//! writes its kernels with what [`kernel`] and [`wgsl`] offer. `docs/spec/arithmetic.md` has the rules that make a
+//! kernel's bits those of [`mod@crate::reference`]; whether a device keeps them is measured by [`gate`] before it counts.
+//!
+//! *Invariant:* the host waits for the device only where it needs its numbers, and never for ever.
+
+mod device;
+mod executor;
+mod kernel;
+mod lower;
+mod plan;
+mod wgsl;
+
+pub use device::{Adapter, adapters};
+pub use executor::Gpu;
+
+/// How a contraction's sum of products is written. On a device that keeps the rules all forms give the same bits; which
+/// of them it keeps, and which is fastest, is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Form {
+    /// `a * b + c`, as the device likes.
+    Plain,
+    /// `fma(a, b, c)`.
+    Fma,
+    /// `a * b + c` behind an exclusive or with an unknown zero, so that no sum can be reordered.
+    Barrier,
+}
+
+/// A device and how it is used; no option changes a bit of the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Index into [`adapters`].
+    pub adapter: u8,
+    /// How contractions are written.
+    pub form: Form,
+}
+
+/// What a device can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Bytes of one binding.
+    pub(crate) binding: u64,
+    /// Bytes of all tensors of a plan.
+    pub(crate) memory: u64,
+}
