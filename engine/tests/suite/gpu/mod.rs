@@ -5,6 +5,7 @@
 
 mod suite;
 mod training;
+mod translate;
 
 use std::cell::Cell;
 use std::sync::OnceLock;
