@@ -10,11 +10,13 @@ mod device;
 mod executor;
 mod kernel;
 mod lower;
+mod peak;
 mod plan;
 mod wgsl;
 
 pub use device::{Adapter, AdapterKind, adapters, keep_pipelines_in};
-pub use executor::Gpu;
+pub use executor::{Cost, Gpu};
+pub use peak::{Peak, peak};
 
 use crate::backend::BackendError;
 use crate::graph::{Graph, NodeId};
