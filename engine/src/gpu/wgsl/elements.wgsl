@@ -29,7 +29,7 @@ fn c_relu(x: f32) -> f32 {
 }
 
 fn c_sign(x: f32) -> f32 {
-    return select(0.0, 1.0, x > 0.0) - select(0.0, 1.0, x < 0.0);
+    return select(select(0.0, -1.0, x < 0.0), 1.0, x > 0.0);
 }
 
 fn nearest(x: f32) -> f32 {
