@@ -128,18 +128,18 @@ fn scatter_lines(ids: &View, src: &View, to: &View, [len, n, inner]: [usize; 3],
     kernel.work = (4 * lines * (len + 2 * n)) as u64;
     let (len, n, inner) = (kernel.arg(len), kernel.arg(n), kernel.arg(inner));
     let (ids, src, to) = (kernel.read_words(ids), kernel.read(src), kernel.write(to));
-    let element = to.at(format!("to + k * {inner}"));
-    let named = to.at(format!("to + id * {inner}"));
+    let element = to.at(format!("result + k * {inner}"));
+    let named = to.at(format!("result + id * {inner}"));
     kernel.code(&format!(
         "let outer = i / {inner};
-let from = outer * {len} * {inner} + i - outer * {inner};
-let to = outer * {n} * {inner} + i - outer * {inner};"
+let source = outer * {len} * {inner} + i - outer * {inner};
+let result = outer * {n} * {inner} + i - outer * {inner};"
     ));
     kernel.code(&nested("k", &n, &format!("{element} = 0.0;")));
     let add = format!(
         "let id = {};\nif (id < {n}) {{ {named} = plus({named}, {}); }}",
-        ids.at(format!("from + k * {inner}")),
-        src.at(format!("from + k * {inner}"))
+        ids.at(format!("source + k * {inner}")),
+        src.at(format!("source + k * {inner}"))
     );
     kernel.code(&nested("k", &len, &add));
     kernel.code(&nested("k", &n, &format!("{element} = canon({element});")));
@@ -161,11 +161,11 @@ fn scatter_tiles(ids: &View, src: &View, to: &View, [len, n, inner]: [usize; 3],
 let line = g / {strips};
 let own = (g - line * {strips}) * 256u + lane;
 let outer = line / {inner};
-let from = outer * {len} * {inner} + line - outer * {inner};
-let to = outer * {n} * {inner} + line - outer * {inner};
+let source = outer * {len} * {inner} + line - outer * {inner};
+let result = outer * {n} * {inner} + line - outer * {inner};
 var sum = 0.0;"
     ));
-    let at = format!("from + at * {inner}");
+    let at = format!("source + at * {inner}");
     let tile = format!(
         "let at = tile * 256u + lane;
 var id = 0xffffffffu;
@@ -187,7 +187,7 @@ for (var k = 0u; k < 256u; k++) {{
     kernel.code(&nested("tile", &tiles, &tile));
     kernel.code(&format!(
         "if (line < {lines} && own < {n}) {{ {} = canon(sum); }}",
-        to.at(format!("to + own * {inner}"))
+        to.at(format!("result + own * {inner}"))
     ));
     kernel
 }
@@ -248,7 +248,7 @@ if (mine != 0u) {{
         if ((mine & (1u << k)) != 0u) {{
             let bit = k * 256u + lane;
             var rank = countOneBits(atomicLoad(&found[bit >> 5u]) & ((1u << (bit & 31u)) - 1u));
-            for (var w = 0u; w < bit >> 5u; w++) {{ rank += countOneBits(atomicLoad(&found[w])); }}
+            for (var w = 0u; w < (bit >> 5u); w++) {{ rank += countOneBits(atomicLoad(&found[w])); }}
             list[rank] = tile * 1024u + bit;
         }}
     }}
