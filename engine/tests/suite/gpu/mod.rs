@@ -6,6 +6,7 @@
 mod elements;
 mod suite;
 mod training;
+mod translate;
 
 use std::cell::Cell;
 use std::sync::OnceLock;
