@@ -69,7 +69,7 @@ fn a_chain_may_need_more_buffers_than_a_kernel_has() {
     let values = |of: fn(&str, usize) -> Vec<f32>| (0..24).map(|i| of(&format!("x{i}"), 315)).collect();
     agree("many buffers", &g, &wanted, &Point::new(values(hostile)));
     agree("many buffers, plain", &g, &wanted, &Point::new(values(plain)));
-    assert!(kernels(&g, &wanted) <= 16, "{} kernels", kernels(&g, &wanted));
+    assert!(kernels(&g, &wanted) <= 24, "{} kernels", kernels(&g, &wanted));
 }
 
 #[test]
