@@ -107,7 +107,7 @@ impl Word {
 pub(super) struct Binding {
     /// Where.
     pub(super) place: Place,
-    /// Whether the kernel writes it (it may then read it, too).
+    /// Whether the kernel may write it.
     pub(super) write: bool,
     /// WGSL type of an element.
     element: &'static str,
@@ -218,7 +218,9 @@ impl Kernel {
     fn bind(&mut self, view: &View, write: bool, element: &'static str, by: usize) -> Bound {
         debug_assert!(by == 1 || view.by_four());
         self.bytes += 4 * view.len() as u64;
-        let binding = Binding { place: view.place, write, element, atomic: false };
+        // All new parameters and states stand in one buffer, which is bound in one way at a time.
+        let writable = write || matches!(view.place, Place::New(_));
+        let binding = Binding { place: view.place, write: writable, element, atomic: false };
         let known = self.bindings.iter().position(|known| *known == binding && !write);
         let index = known.unwrap_or_else(|| {
             self.bindings.push(binding);
