@@ -19,8 +19,8 @@ use super::super::kernel::{ARGUMENTS_MAX, BUFFERS_MAX, Kernel, Place, View};
 use super::super::plan::Building;
 use super::moves;
 
-/// Invocations of a workgroup.
-const LANES: u32 = 256;
+/// Invocations of a workgroup where each has little to do.
+pub(super) const LANES: u32 = 256;
 /// Most operations for an element where an invocation does four.
 const OPERATIONS_BY_FOUR_MAX: u64 = 500;
 /// What a kernel costs, in tensors read or written.
