@@ -2,7 +2,7 @@
 //!
 //! Start at [`Gpu`], the executor. [`device`] opens adapters and waits for them, [`plan`] makes a graph ready, [`lower`]
 //! writes its kernels with what [`kernel`] and [`wgsl`] offer. `docs/spec/arithmetic.md` has the rules that make a
-//! kernel's bits those of [`mod@crate::reference`]; whether a device keeps them is measured by [`gate`] before it counts.
+//! kernel's bits those of [`mod@crate::reference`]; whether a device keeps them is measured before it counts.
 //!
 //! *Invariant:* the host waits for the device only where it needs its numbers, and never for ever.
 
@@ -13,7 +13,7 @@ mod lower;
 mod plan;
 mod wgsl;
 
-pub use device::{Adapter, adapters};
+pub use device::{Adapter, AdapterKind, adapters, keep_pipelines_in};
 pub use executor::Gpu;
 
 /// How a contraction's sum of products is written. On a device that keeps the rules all forms give the same bits; which

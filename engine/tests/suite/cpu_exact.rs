@@ -56,7 +56,7 @@ pub(crate) fn options() -> impl Iterator<Item = Options> {
 }
 
 /// Where two tensors first differ, as bits.
-fn difference(a: &[f32], b: &[f32]) -> Option<String> {
+pub(crate) fn difference(a: &[f32], b: &[f32]) -> Option<String> {
     if a.len() != b.len() {
         return Some(format!("lengths {} and {}", a.len(), b.len()));
     }

@@ -175,7 +175,7 @@ pub(crate) fn start(program: &Program) -> (Point, Vec<NodeId>) {
         tables: program.tables.iter().map(|table| table[0]).collect(),
         step: 0,
     };
-    (point, [&[phase.loss][..], &phase.params_out, &phase.states_out].concat())
+    (point, phase.wanted())
 }
 
 /// Runs some steps and gives everything that came out.
