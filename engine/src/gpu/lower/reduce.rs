@@ -14,8 +14,8 @@ use super::lanes::{Lanes, lowest};
 
 /// Long rows that keep a device busy, each in a workgroup.
 const ROWS_ENOUGH: usize = 128;
-/// Columns that keep a device busy, each in an invocation.
-const COLUMNS_ENOUGH: usize = 1 << 16;
+/// Chunks of a column that one invocation sums.
+const CHUNKS_ALONE: usize = 2;
 /// Iterations of a loop, of two that are nested because one might be too long.
 const LOOP: usize = 4096;
 
@@ -241,7 +241,7 @@ fn fold_columns(
     // A slice may begin and end within a chunk.
     let aligned = carried.is_none() || len.is_multiple_of(CHUNK);
     let chunks = if aligned { len.div_ceil(CHUNK) } else { (len + CHUNK - 2) / CHUNK + 1 };
-    if chunks <= 2 || results >= COLUMNS_ENOUGH {
+    if chunks <= CHUNKS_ALONE {
         building.push(columns(from, to, reduction, fold, carried));
         return;
     }

@@ -3,6 +3,8 @@
 //! `cargo xtask test` installs a software Vulkan device. Where there is none the tests fail: a backend that nobody ran is
 //! not exact.
 
+mod rows;
+
 use std::sync::OnceLock;
 
 use cairn_engine::backend::{Kind, Options};
