@@ -19,6 +19,9 @@ const CHUNKS_ALONE: usize = 2;
 /// Iterations of a loop, of two that are nested because one might be too long.
 const LOOP: usize = 4096;
 
+/// Elements of a row, or of a block of it, that are put in order by counting.
+const SORTED: usize = 1024;
+
 /// Length and distance of axes, outermost first.
 type Axes = Vec<(usize, usize)>;
 
@@ -373,24 +376,70 @@ pub(super) fn argmax(building: &mut Building<'_, '_>, id: NodeId) {
     building.push(lanes.finish(work));
 }
 
-/// Indices of the k largest elements of the last axis: each element counts those before it, and writes its index there.
+/// Indices of the k largest elements of the last axis, largest first, ties by index.
+///
+/// Each element counts those before it, which is where its index goes. In a long row it counts those of its block only;
+/// in other blocks, which are in order by then, it looks for its place.
 pub(super) fn topk(building: &mut Building<'_, '_>, id: NodeId, k: u32) {
     let (from, to) = (building.operand(id, 0), building.result(id));
+    let k = k as usize;
+    if from.last() <= SORTED {
+        building.push(ranks(&from, None, &to, k));
+        return;
+    }
+    let [values, places] = [building.scratch(from.len()), building.scratch(from.len())];
+    building.push(ranks(&from, Some(&values), &places, SORTED));
+    let (len, n) = (from.len(), from.last());
+    let mut kernel = Kernel::new("largest of blocks", [LANES, 1, 1]);
+    kernel.each(len);
+    let [n_, k, blocks] = [n, k, n.div_ceil(SORTED)].map(|n| kernel.arg(n));
+    let (values, places, to) = (kernel.read(&values), kernel.read_ints(&places), kernel.write_ints(&to));
+    // Elements of an earlier block are before equal ones, those of a later block are after them.
+    kernel.code(&format!(
+        "let row = i / {n_};\nlet at = row * {n_};\nlet own = i % {n_} / {SORTED}u;\nlet x = {};\n\
+         var rank = i % {n_} % {SORTED}u;\n\
+         for (var outer = 0u; outer < {blocks}; outer += {LOOP}u) {{\nlet end = min(outer + {LOOP}u, {blocks});\n\
+         for (var block = outer; block < end && rank < {k}; block += 1u) {{\nif (block == own) {{ continue; }}\n\
+         let first = block * {SORTED}u;\nvar low = first;\nvar high = min(first + {SORTED}u, {n_});\n\
+         while (low < high) {{\nlet middle = (low + high) / 2u;\nlet y = {};\n\
+         if (y > x || (y == x && block < own)) {{ low = middle + 1u; }} else {{ high = middle; }}\n}}\n\
+         rank += low - first;\n}}\n}}\n\
+         if (rank < {k}) {{ {} = {}; }}",
+        values.at("i"),
+        values.at("at + middle"),
+        to.at(format!("row * {k} + rank")),
+        places.at("i"),
+    ));
+    kernel.work = (len * n.div_ceil(SORTED) * 40) as u64;
+    building.push(kernel);
+}
+
+/// The first k of each row or, of a longer one, of each block of it: the elements' indices, and the elements.
+fn ranks(from: &View, values: Option<&View>, to: &View, k: usize) -> Kernel {
     let (len, n) = (from.len(), from.last());
     let mut kernel = Kernel::new("largest", [LANES, 1, 1]);
     kernel.each(len);
-    let (n_, k) = (kernel.arg(n), kernel.arg(k as usize));
-    let (from, to) = (kernel.read(&from), kernel.write_ints(&to));
+    let (n_, k) = (kernel.arg(n), kernel.arg(k));
+    let (from, to) = (kernel.read(from), kernel.write_ints(to));
+    let x = from.at("i");
     kernel.code(&format!(
-        "let row = i / {n_};\nlet own = i % {n_};\nlet at = row * {n_};\nlet x = {};\nvar rank = 0u;\n\
-         for (var outer = 0u; outer < {n_}; outer += {LOOP}u) {{\nlet end = min(outer + {LOOP}u, {n_});\n\
-         for (var j = outer; j < end; j += 1u) {{\nlet y = {};\n\
-         rank += select(0u, 1u, y > x || (y == x && j < own));\n}}\n}}\n\
-         if (rank < {k}) {{ {} = i32(own); }}",
-        from.at("i"),
+        "let row = i / {n_};\nlet own = i % {n_};\nlet at = row * {n_};\nlet x = {x};\nvar rank = 0u;\n\
+         let first = own / {SORTED}u * {SORTED}u;\nlet end = min(first + {SORTED}u, {n_});\n\
+         for (var j = first; j < end; j += 1u) {{\nlet y = {};\n\
+         rank += select(0u, 1u, y > x || (y == x && j < own));\n}}",
         from.at("at + j"),
-        to.at(format!("row * {k} + rank"))
     ));
-    kernel.work = 4 * (len * n) as u64;
-    building.push(kernel);
+    match values {
+        Some(values) => {
+            let values = kernel.write(values);
+            let sorted = "at + first + rank";
+            kernel.code(&format!("{} = x;\n{} = i32(own);", values.at(sorted), to.at(sorted)));
+        }
+        None => {
+            let place = to.at(format!("row * {k} + rank"));
+            kernel.code(&format!("if (rank < {k}) {{ {place} = i32(own); }}"));
+        }
+    }
+    kernel.work = (4 * len * n.min(SORTED)) as u64;
+    kernel
 }

@@ -82,7 +82,7 @@ pub(super) fn lower(building: &mut Building<'_, '_>, id: NodeId, op: RowOp) {
             rows.exponentials();
             rows.lanes.once(&format!(
                 "var loss = 0.0;\nif (known) {{ loss = c_sub(c_log(z), c_sub({}, m)); }}\n{} = loss;",
-                x.at("at + target"),
+                x.at("at + own"),
                 to.at("row")
             ));
         }
@@ -94,7 +94,7 @@ pub(super) fn lower(building: &mut Building<'_, '_>, id: NodeId, op: RowOp) {
                 .kernel
                 .code(&format!("let r = c_recip(z);\nvar g = 0.0;\nif (known) {{ g = {}; }}", g.at("row")));
             rows.each(&format!(
-                "var y = c_mul(c_exp(c_sub({}, m)), r);\nif (i == target) {{ y = c_sub(y, 1.0); }}\n{}",
+                "var y = c_mul(c_exp(c_sub({}, m)), r);\nif (i == own) {{ y = c_sub(y, 1.0); }}\n{}",
                 rows.x,
                 put("c_mul(y, g)")
             ));
@@ -200,7 +200,7 @@ impl Rows {
     fn class(&mut self, building: &mut Building<'_, '_>, id: NodeId) {
         let ids = self.lanes.kernel.read_ints(&building.operand(id, 1));
         self.lanes.kernel.code(&format!(
-            "var target = 0xffffffffu;\nif (there) {{ target = bitcast<u32>({}); }}\nlet known = target < n;",
+            "var own = 0xffffffffu;\nif (there) {{ own = bitcast<u32>({}); }}\nlet known = own < n;",
             ids.at("row")
         ));
     }

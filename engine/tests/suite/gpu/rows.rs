@@ -13,8 +13,7 @@ const EPS: u32 = 1e-5f32.to_bits();
 
 /// Operations on rows of one operand, or of two.
 const ONE: [RowOp; 4] = [RowOp::Softmax, RowOp::LogSoftmax, RowOp::RmsNorm(EPS), RowOp::LayerNorm(EPS)];
-const TWO: [RowOp; 4] =
-    [RowOp::SoftmaxGrad, RowOp::LogSoftmaxGrad, RowOp::RmsNormGrad(EPS), RowOp::LayerNormGrad(EPS)];
+const TWO: [RowOp; 4] = [RowOp::SoftmaxGrad, RowOp::LogSoftmaxGrad, RowOp::RmsNormGrad(EPS), RowOp::LayerNormGrad(EPS)];
 
 fn param(g: &mut Graph, i: u32, shape: &[u32]) -> NodeId {
     g.param(i, Shape(shape.to_vec())).unwrap()
@@ -47,10 +46,9 @@ fn every_row_operation(rows: u32, n: u32) {
     }
     let count = (rows * n) as usize;
     let plain = |name: &str, count| hostile(name, count).iter().map(|x| x % 8.0).collect::<Vec<f32>>();
-    for (kind, x, dy) in [
-        ("hostile", hostile("x", count), hostile("dy", count)),
-        ("plain", plain("x", count), plain("dy", count)),
-    ] {
+    for (kind, x, dy) in
+        [("hostile", hostile("x", count), hostile("dy", count)), ("plain", plain("x", count), plain("dy", count))]
+    {
         let mut point = Point::new(vec![x, dy, hostile("g", rows as usize)]);
         point.inputs[0] = Tensor::I32(ids(rows, n));
         agree(&format!("{rows} rows of {n}, {kind}"), &g, &wanted, &point);
@@ -85,7 +83,8 @@ fn sums_and_maxima(shape: &[u32]) {
 
 #[test]
 fn sums_and_maxima_over_every_set_of_axes() {
-    for shape in [&[1][..], &[7], &[1, 1], &[3, 1], &[1, 5], &[6, 10], &[5, 1, 7], &[4, 5, 6], &[3, 4, 5, 6], &[2, 1, 3, 2]]
+    for shape in
+        [&[1][..], &[7], &[1, 1], &[3, 1], &[1, 5], &[6, 10], &[5, 1, 7], &[4, 5, 6], &[3, 4, 5, 6], &[2, 1, 3, 2]]
     {
         sums_and_maxima(shape);
     }
