@@ -107,7 +107,7 @@ impl Word {
 pub(super) struct Binding {
     /// Where.
     pub(super) place: Place,
-    /// Whether the kernel writes it (it may then read it, too).
+    /// Whether the kernel may write it.
     pub(super) write: bool,
     /// WGSL type of an element.
     element: &'static str,
@@ -131,6 +131,16 @@ impl Bound {
     }
 }
 
+/// WGSL type of floats or integers that are read one or four at a time.
+fn element(integers: bool, by: usize) -> &'static str {
+    match (integers, by) {
+        (false, 4) => "vec4<f32>",
+        (false, _) => "f32",
+        (true, 4) => "vec4<i32>",
+        (true, _) => "i32",
+    }
+}
+
 /// A kernel under construction, and ready.
 #[derive(Clone, Debug)]
 pub(super) struct Kernel {
@@ -144,6 +154,8 @@ pub(super) struct Kernel {
     pub(super) groups: [u32; 3],
     /// Rough number of operations of the whole kernel, for the length of submissions.
     pub(super) work: u64,
+    /// Bytes of all that it is bound to: what it moves at least, if it reads everything once.
+    pub(super) bytes: u64,
     /// Invocations of a workgroup.
     workgroup: [u32; 3],
     /// Declarations of its own: workgroup memory, functions.
@@ -162,6 +174,7 @@ impl Kernel {
             words: vec![Word::Plain(0)],
             groups: [1; 3],
             work: 0,
+            bytes: 0,
             workgroup,
             declarations: String::new(),
             body: String::new(),
@@ -181,6 +194,26 @@ impl Kernel {
     /// A tensor that is read as raw words: where it does not matter what they hold.
     pub(super) fn read_words(&mut self, view: &View) -> Bound {
         self.bind(view, false, "u32", 1)
+    }
+
+    /// A tensor that is read as raw words, one or ([`View::by_four`] must hold) four at a time.
+    pub(super) fn read_words_by(&mut self, view: &View, by: usize) -> Bound {
+        self.bind(view, false, if by == 4 { "vec4<u32>" } else { "u32" }, by)
+    }
+
+    /// As [`Self::read_words_by`], written.
+    pub(super) fn write_words_by(&mut self, view: &View, by: usize) -> Bound {
+        self.bind(view, true, if by == 4 { "vec4<u32>" } else { "u32" }, by)
+    }
+
+    /// A tensor of floats, or of integers, that is read one or ([`View::by_four`] must hold) four at a time.
+    pub(super) fn read_by(&mut self, view: &View, integers: bool, by: usize) -> Bound {
+        self.bind(view, false, element(integers, by), by)
+    }
+
+    /// As [`Self::read_by`], written.
+    pub(super) fn write_by(&mut self, view: &View, integers: bool, by: usize) -> Bound {
+        self.bind(view, true, element(integers, by), by)
     }
 
     /// A tensor of floats that is read four at a time: [`View::by_four`] must hold. Indices count groups of four.
@@ -214,7 +247,10 @@ impl Kernel {
 
     fn bind(&mut self, view: &View, write: bool, element: &'static str, by: usize) -> Bound {
         debug_assert!(by == 1 || view.by_four());
-        let binding = Binding { place: view.place, write, element, atomic: false };
+        self.bytes += 4 * view.len() as u64;
+        // All new parameters and states stand in one buffer, which is bound in one way at a time.
+        let writable = write || matches!(view.place, Place::New(_));
+        let binding = Binding { place: view.place, write: writable, element, atomic: false };
         let known = self.bindings.iter().position(|known| *known == binding && !write);
         let index = known.unwrap_or_else(|| {
             self.bindings.push(binding);

@@ -3,8 +3,13 @@
 //! `cargo xtask test` installs a software Vulkan device. Where there is none the tests fail: a backend that nobody ran is
 //! not exact.
 
+mod elements;
 mod rows;
+mod suite;
+mod training;
+mod translate;
 
+use std::cell::Cell;
 use std::sync::OnceLock;
 
 use cairn_engine::backend::{Kind, Options};
@@ -27,6 +32,22 @@ pub(crate) fn choices() -> &'static [Choice] {
         assert!(!all.is_empty(), "no Vulkan device: `cargo xtask test` installs one (mesa-vulkan-drivers, libvulkan1)");
         all
     })
+}
+
+thread_local! {
+    static ON: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread's comparisons are with the GPU backend.
+pub(crate) fn is_on() -> bool {
+    ON.get()
+}
+
+/// Runs a test of the exactness suite on the GPU backend.
+pub(crate) fn on(test: fn()) {
+    ON.set(true);
+    test();
+    ON.set(false);
 }
 
 /// Options of the GPU backend.
