@@ -6,8 +6,8 @@ use crate::graph::{DType, NodeId, Op, Shape};
 
 use super::super::elementwise::{Instruction, Operand, Operation, Program, Scalar, Vector, Walk};
 use super::super::memory::Place;
-use crate::plan::analysis::Value;
 use super::layout::Layout;
+use crate::plan::analysis::Value;
 use crate::plan::slices::takes_slice;
 
 /// How a smaller tensor fills the elements of a larger one.

@@ -8,10 +8,13 @@ mod contract;
 mod conv;
 mod index;
 mod moves;
+mod operand;
+mod product;
 mod random;
 mod reduce;
 mod rows;
 mod scan;
+mod tile;
 
 use crate::graph::{NodeId, Op};
 use crate::plan::analysis::is_elementwise;
