@@ -124,7 +124,7 @@ impl Trainer {
 
 /// What a step gives: the loss, then parameters and states.
 fn wanted(program: &Program) -> Vec<NodeId> {
-    let outputs = |phase: &crate::graph::Phase| [&[phase.loss][..], &phase.params_out, &phase.states_out].concat();
+    let outputs = crate::graph::Phase::wanted;
     program.phases.first().map(outputs).unwrap_or_default()
 }
 

@@ -31,6 +31,10 @@ pub(super) enum Place {
     Feed,
     /// A tensor of the plan.
     Tensor(u32),
+    /// All parameters and states after the step.
+    State,
+    /// What the device tells of each step of a burst: bits of the loss, first element of [`Place::State`] out of range.
+    Report,
 }
 
 /// A tensor, or a slice of one, as a kernel sees it: row-major.

@@ -2,7 +2,7 @@
 //!
 //! Start at [`Gpu`], the executor. [`device`] opens adapters and waits for them, [`plan`] makes a graph ready, [`lower`]
 //! writes its kernels with what [`kernel`] and [`wgsl`] offer. `docs/spec/arithmetic.md` has the rules that make a
-//! kernel's bits those of [`mod@crate::reference`]; whether a device keeps them is measured by [`gate`] before it counts.
+//! kernel's bits those of [`mod@crate::reference`]; whether a device keeps them is measured before it counts.
 //!
 //! *Invariant:* the host waits for the device only where it needs its numbers, and never for ever.
 
@@ -13,8 +13,11 @@ mod lower;
 mod plan;
 mod wgsl;
 
-pub use device::{Adapter, adapters};
+pub use device::{Adapter, AdapterKind, adapters, keep_pipelines_in};
 pub use executor::Gpu;
+
+use crate::backend::BackendError;
+use crate::graph::{Graph, NodeId};
 
 /// How a contraction's sum of products is written. On a device that keeps the rules all forms give the same bits; which
 /// of them it keeps, and which is fastest, is measured.
@@ -44,4 +47,20 @@ pub(crate) struct Limits {
     pub(crate) binding: u64,
     /// Bytes of all tensors of a plan.
     pub(crate) memory: u64,
+}
+
+impl Limits {
+    /// What every device of WebGPU's default limits has.
+    const LEAST: Self = Self { binding: 128 << 20, memory: u64::MAX };
+}
+
+/// Name and WGSL text of every kernel that a run of `graph` takes, in order, without any device: for translations, counts
+/// and fingerprints.
+///
+/// # Errors
+/// `wanted` is not of this graph, or a tensor is beyond WebGPU's default limits.
+pub fn texts(graph: &Graph, wanted: &[NodeId], form: Form) -> Result<Vec<(&'static str, String)>, BackendError> {
+    let plan = plan::Plan::new(graph, wanted, true, None, form, Limits::LEAST)?;
+    let kernels = plan.once.iter().chain(plan.stages.iter().flatten());
+    Ok(kernels.map(|kernel| (kernel.label, kernel.source())).collect())
 }
