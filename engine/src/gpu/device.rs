@@ -128,6 +128,12 @@ pub fn adapters() -> &'static [Adapter] {
     &ADAPTERS
 }
 
+/// The first adapter whose name has this in it, in any case; the first of all for an empty name.
+pub fn find(name: &str) -> Option<u8> {
+    let name = name.to_lowercase();
+    adapters().iter().position(|adapter| adapter.name.to_lowercase().contains(&name)).map(|index| index as u8)
+}
+
 /// Where compiled pipelines are kept between processes; once told, it stays.
 static CACHE: OnceLock<PathBuf> = OnceLock::new();
 

@@ -61,9 +61,23 @@ pub struct Gpu {
     spare: Vec<wgpu::Buffer>,
 }
 
+/// What kernels of one name do in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// Their name.
+    pub label: &'static str,
+    /// How often one is dispatched.
+    pub dispatches: u64,
+    /// Estimated operations.
+    pub operations: u64,
+    /// Bytes that they are bound to: what they move at least, reading everything once.
+    pub bytes: u64,
+}
+
 /// A kernel with everything that it needs.
 #[derive(Debug)]
 struct Dispatch {
+    label: &'static str,
     pipeline: wgpu::ComputePipeline,
     /// Its bindings when the first of the two states is the current one, and when the second is.
     groups: [wgpu::BindGroup; 2],
@@ -71,6 +85,7 @@ struct Dispatch {
     arguments: u32,
     workgroups: [u32; 3],
     work: u64,
+    bytes: u64,
 }
 
 /// Steps that were set off.
@@ -145,6 +160,41 @@ impl Gpu {
         self.run.len() + if self.trains { self.report.len() } else { 0 }
     }
 
+    /// What the kernels of a run (of a training step, its report included) are and do, by name: the dearest first.
+    pub fn costs(&self) -> Vec<Cost> {
+        let mut costs: std::collections::BTreeMap<&'static str, Cost> = std::collections::BTreeMap::new();
+        let report: &[Dispatch] = if self.trains { &self.report } else { &[] };
+        for dispatch in self.run.iter().chain(report) {
+            let of = |label| Cost { label, dispatches: 0, operations: 0, bytes: 0 };
+            let cost = costs.entry(dispatch.label).or_insert_with(|| of(dispatch.label));
+            cost.dispatches += 1;
+            cost.operations += dispatch.work;
+            cost.bytes += dispatch.bytes;
+        }
+        let mut costs: Vec<Cost> = costs.into_values().collect();
+        costs.sort_by_key(|cost| std::cmp::Reverse(cost.operations));
+        costs
+    }
+
+    /// Seconds that a run takes when `times` of them are set off at once, nothing but the last waited for and nothing read
+    /// back: for measurements.
+    ///
+    /// # Errors
+    /// The feed does not fit, or the device fails.
+    pub fn seconds_of_runs(&mut self, feed: &Feed<'_>, times: usize) -> Result<f64, BackendError> {
+        self.bring(feed.params, feed.states)?;
+        self.tell(&Batch { inputs: feed.inputs, tables: feed.tables, seed: feed.seed, step: feed.step }, 0)?;
+        let started = Instant::now();
+        let mut last = None;
+        for _ in 0..times.max(1) {
+            last = Some(self.dispatch(&self.run, self.current, None)?);
+        }
+        if let Some(last) = last {
+            self.device.wait(&last)?;
+        }
+        Ok(started.elapsed().as_secs_f64() / times.max(1) as f64)
+    }
+
     /// Bytes that the device holds for it.
     pub fn bytes(&self) -> u64 {
         let state = self.state.iter().chain(&self.tensors).map(wgpu::Buffer::size).sum::<u64>();
@@ -174,11 +224,13 @@ impl Gpu {
         let kernels: Vec<&Kernel> = all.iter().map(|(kernel, _)| *kernel).collect();
         let pipelines = self.device.pipelines(&kernels)?;
         let ready = all.iter().zip(pipelines).zip(places).map(|(((kernel, _), pipeline), place)| Dispatch {
+            label: kernel.label,
             pipeline,
             groups: [0, 1].map(|current| self.bind(kernel, &arguments, current)),
             arguments: place,
             workgroups: kernel.groups,
             work: kernel.work,
+            bytes: kernel.bytes,
         });
         let mut ready: Vec<Dispatch> = ready.collect();
         let reports = ready.split_off(once.len() + run.len());

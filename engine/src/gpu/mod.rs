@@ -10,11 +10,13 @@ mod device;
 mod executor;
 mod kernel;
 mod lower;
+mod peak;
 mod plan;
 mod wgsl;
 
-pub use device::{Adapter, AdapterKind, adapters, keep_pipelines_in};
-pub use executor::Gpu;
+pub use device::{Adapter, AdapterKind, adapters, find, keep_pipelines_in};
+pub use executor::{Cost, Gpu};
+pub use peak::{Peak, peak};
 
 use crate::backend::BackendError;
 use crate::graph::{Graph, NodeId};
@@ -29,6 +31,20 @@ pub enum Form {
     Fma,
     /// `a * b + c` behind an exclusive or with an unknown zero, so that no sum can be reordered.
     Barrier,
+}
+
+impl Form {
+    /// All forms, in the order of how much they ask of a device.
+    pub const ALL: [Self; 3] = [Self::Plain, Self::Fma, Self::Barrier];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Fma => "fma",
+            Self::Barrier => "barrier",
+        }
+    }
 }
 
 /// A device and how it is used; no option changes a bit of the result.
