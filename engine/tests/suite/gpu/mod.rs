@@ -5,6 +5,7 @@
 
 mod elements;
 mod rows;
+mod slices;
 mod suite;
 mod training;
 mod translate;
