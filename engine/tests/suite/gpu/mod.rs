@@ -5,6 +5,7 @@
 
 mod attention;
 mod elements;
+mod rows;
 mod suite;
 mod training;
 mod translate;
