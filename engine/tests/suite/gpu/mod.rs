@@ -4,6 +4,7 @@
 //! not exact.
 
 mod elements;
+mod products;
 mod suite;
 mod training;
 mod translate;
