@@ -7,6 +7,7 @@ mod chain;
 mod contract;
 mod conv;
 mod index;
+mod lanes;
 mod moves;
 mod operand;
 mod product;

@@ -5,6 +5,7 @@
 
 mod elements;
 mod products;
+mod rows;
 mod suite;
 mod training;
 mod translate;
