@@ -397,9 +397,11 @@ impl Device {
         *speed = (0.7 * *speed + 0.3 * seen).clamp(1e7, 1e15);
     }
 
-    /// Submits commands.
+    /// Submits commands. That asks what is done, too, which only one thread may at a time.
     pub(super) fn submit(&self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
-        self.queue.submit([encoder.finish()])
+        let commands = encoder.finish();
+        let _asking = lock(&self.asking);
+        self.queue.submit([commands])
     }
 
     /// Waits until a submission is done, or the deadline has passed.
