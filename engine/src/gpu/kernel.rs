@@ -226,6 +226,11 @@ impl Kernel {
         self.bind(view, true, "f32", 1)
     }
 
+    /// A tensor of floats that is written four at a time: see [`Self::read_fours`].
+    pub(super) fn write_fours(&mut self, view: &View) -> Bound {
+        self.bind(view, true, "vec4<f32>", 4)
+    }
+
     /// A tensor of integers that is written.
     pub(super) fn write_ints(&mut self, view: &View) -> Bound {
         self.bind(view, true, "i32", 1)

@@ -7,7 +7,7 @@ use crate::plan::spread::{Walk, distances, merged};
 
 use super::super::kernel::{BUFFERS_MAX, Kernel, View};
 use super::super::plan::Building;
-use super::LANES;
+use super::chain::LANES;
 
 /// Rows and columns of a tile that goes through workgroup memory.
 const TILE: usize = 32;
@@ -65,9 +65,7 @@ pub(super) fn permute(building: &mut Building<'_, '_>, id: NodeId, perm: &[u8]) 
     let walk = merged(axes);
     let contiguous = walk.iter().position(|&(_, distance)| distance == 1);
     let kernel = match (contiguous, walk.last()) {
-        (Some(at), Some(&(len, _)))
-            if at + 1 < walk.len() && len >= TILED_MIN && walk[at].0 >= TILED_MIN =>
-        {
+        (Some(at), Some(&(len, _))) if at + 1 < walk.len() && len >= TILED_MIN && walk[at].0 >= TILED_MIN => {
             transpose(&from, &to, walk, at)
         }
         _ => {
@@ -110,8 +108,13 @@ fn transpose(from: &View, to: &View, walk: Walk, contiguous: usize) -> Kernel {
     kernel.work = 8 * to.len() as u64;
     let (from, to) = (kernel.read_words(from), kernel.write_words(to));
     let [wide, high] = tiles.map(|tiles| kernel.arg(tiles));
-    let (boxes, row_count, row, columns, beside) =
-        (kernel.arg(boxes), kernel.arg(rows.0), kernel.arg(rows.1), kernel.arg(columns), kernel.arg(beside[contiguous]));
+    let (boxes, row_count, row, columns, beside) = (
+        kernel.arg(boxes),
+        kernel.arg(rows.0),
+        kernel.arg(rows.1),
+        kernel.arg(columns),
+        kernel.arg(beside[contiguous]),
+    );
     kernel.declare("var<workgroup> tile: array<u32, 1056>;");
     kernel.code(&format!(
         "let g = linear(group);
