@@ -55,8 +55,8 @@ impl Lanes {
     /// Whole rows of `n` elements.
     pub(super) fn rows(label: &'static str, rows: usize, n: usize) -> Self {
         let sharing = match n {
-            0..=ALONE_MAX => Sharing::Alone,
-            ..=ROW_BLOCK => Sharing::Lanes,
+            n if n <= ALONE_MAX => Sharing::Alone,
+            n if n <= ROW_BLOCK => Sharing::Lanes,
             _ => Sharing::Workgroup,
         };
         let mut lanes = Self::sharing(label, rows, sharing);
