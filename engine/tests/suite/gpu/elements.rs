@@ -1,5 +1,5 @@
-//! Chains, moved elements, random numbers, indices and running sums on the GPU: beyond the suite that all backends pass,
-//! what is special about kernels.
+//! Chains, moved elements, random numbers, indices and running sums on the GPU: beyond the suite that all backends
+//! pass, what is special about kernels.
 
 use cairn_engine::backend::{Batch, Executor, Options, Tensor};
 use cairn_engine::gpu::Gpu;
