@@ -5,6 +5,7 @@
 
 mod attention;
 mod elements;
+mod products;
 mod rows;
 mod suite;
 mod training;
