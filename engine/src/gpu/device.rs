@@ -156,8 +156,8 @@ pub(super) struct Device {
     trouble: Arc<Mutex<Option<String>>>,
     /// Estimated operations per second; see [`Kernel::work`].
     speed: Mutex<f64>,
-    /// Held while the device is asked what is done: wgpu 30 panics when one thread's wait runs out of time while another
-    /// thread's comes to its end.
+    /// Held while the device is asked what is done, which a submission does, too: wgpu 30 panics when one thread's wait
+    /// runs out of time while another thread learns that what it waited for has come to its end.
     asking: Mutex<()>,
 }
 
@@ -399,7 +399,9 @@ impl Device {
 
     /// Submits commands.
     pub(super) fn submit(&self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
-        self.queue.submit([encoder.finish()])
+        let commands = encoder.finish();
+        let _asking = lock(&self.asking);
+        self.queue.submit([commands])
     }
 
     /// Waits until a submission is done, or the deadline has passed.
