@@ -7,15 +7,17 @@
 use crate::graph::NodeId;
 use crate::reference::reduce::{CHUNK, ROW_BLOCK};
 
-use super::super::kernel::{Kernel, View, Word};
+use super::super::kernel::{Bound, Kernel, View, Word};
 use super::super::plan::Building;
 use super::LANES;
-use super::lanes::{Lanes, lowest};
+use super::lanes::{self, Lanes, lowest};
 
 /// Long rows that keep a device busy, each in a workgroup.
 const ROWS_ENOUGH: usize = 128;
 /// Chunks of a column that one invocation sums.
 const CHUNKS_ALONE: usize = 2;
+/// Elements that an invocation reads before it uses the first of them.
+const AHEAD: usize = 8;
 /// Iterations of a loop, of two that are nested because one might be too long.
 const LOOP: usize = 4096;
 
@@ -175,6 +177,7 @@ fn rows(
     reduction.declare(&mut lanes.kernel);
     let (from, to) = (lanes.kernel.read(from), lanes.kernel.write(to));
     lanes.kernel.code("let at = kept(row);");
+    lanes.ahead = AHEAD;
     let x = from.at("at + gone(i)");
     match fold {
         Fold::Sum => lanes.sums(&[("y", x)]),
@@ -214,20 +217,12 @@ fn declare_slices(kernel: &mut Kernel, len: usize, carried: bool) {
 }
 
 /// Folds the elements of chunk `chunk` into `part`, for the result whose first element is at `at`.
-fn fold_chunk(x: &str, fold: Fold) -> String {
+fn fold_chunk(from: &Bound, fold: Fold) -> String {
+    let elements = ["k", "begin", "stop"];
     format!(
-        "let stop = min(chunk * {CHUNK}u + {CHUNK}u - skew, n);\n\
-         for (var k = select(chunk * {CHUNK}u - skew, 0u, chunk == 0u); k < stop; k += 1u) {{\n\
-         part = {}(part, {x});\n}}",
-        fold.function()
-    )
-}
-
-/// Chunks 0 to `chunks`, in order, in loops that are not too long.
-fn for_chunks(body: &str) -> String {
-    format!(
-        "for (var outer = 0u; outer < chunks; outer += {LOOP}u) {{\nlet end = min(outer + {LOOP}u, chunks);\n\
-         for (var chunk = outer; chunk < end; chunk += 1u) {{\n{body}\n}}\n}}"
+        "let begin = select(chunk * {CHUNK}u - skew, 0u, chunk == 0u);\n\
+         let stop = min(chunk * {CHUNK}u + {CHUNK}u - skew, n);\n{}",
+        lanes::fold(elements, 1, AHEAD, fold.function(), &[("part", from.at("at + gone(k)"))])
     )
 }
 
@@ -253,7 +248,7 @@ fn fold_columns(
     building.push(chunk_total(&parts, to, reduction, fold, carried));
 }
 
-/// All chunks of a result in one invocation.
+/// All chunks of a result, a few, in one invocation.
 fn columns(from: &View, to: &View, reduction: &Reduction, fold: Fold, carried: Option<Carried>) -> Kernel {
     let label = if fold == Fold::Sum { "column sums" } else { "column maxima" };
     let mut kernel = Kernel::new(label, [LANES, 1, 1]);
@@ -267,11 +262,12 @@ fn columns(from: &View, to: &View, reduction: &Reduction, fold: Fold, carried: O
     if let Some(unfinished) = &unfinished {
         kernel.code(&format!("if (!is_first) {{ total = {}; part = {unfinished}; }}", to.at("i")));
     }
-    kernel.code(&for_chunks(&format!(
-        "{}\nif (is_last || chunk * {CHUNK}u + {CHUNK}u - skew <= n) {{\ntotal = {}(total, part);\npart = {start};\n}}",
-        fold_chunk(&from.at("at + gone(k)"), fold),
+    kernel.code(&format!(
+        "for (var chunk = 0u; chunk < chunks; chunk += 1u) {{\n{}\n\
+         if (is_last || chunk * {CHUNK}u + {CHUNK}u - skew <= n) {{\ntotal = {}(total, part);\npart = {start};\n}}\n}}",
+        fold_chunk(&from, fold),
         fold.function()
-    )));
+    ));
     kernel.code(&settle(&to.at("i"), unfinished.as_deref(), fold));
     kernel.work = 4 * (reduction.results() * reduction.len()) as u64;
     kernel
@@ -313,7 +309,7 @@ fn chunk_parts(
         let unfinished = kernel.read(&carried.unfinished);
         kernel.code(&format!("if (chunk == 0u && !is_first) {{ part = {}; }}", unfinished.at("result")));
     }
-    kernel.code(&fold_chunk(&from.at("at + gone(k)"), fold));
+    kernel.code(&fold_chunk(&from, fold));
     kernel.code(&format!("{} = part;", parts.at("i")));
     kernel.work = 4 * (reduction.results() * reduction.len()) as u64;
     kernel
@@ -327,20 +323,23 @@ fn chunk_total(parts: &View, to: &View, reduction: &Reduction, fold: Fold, carri
     let results = kernel.arg(reduction.results());
     let (from, to) = (kernel.read(parts), kernel.write(to));
     declare_slices(&mut kernel, reduction.len(), carried.is_some());
-    let start = fold.start();
-    kernel.code(&format!("var total = {start};"));
+    kernel.code(&format!("var total = {};", fold.start()));
     let unfinished = carried.map(|carried| kernel.write(&carried.unfinished).at("i"));
     if unfinished.is_some() {
-        kernel.code(&format!("var part = 0.0;\nif (!is_first) {{ total = {}; }}", to.at("i")));
+        kernel.code(&format!(
+            "var part = 0.0;\nif (!is_first) {{ total = {}; }}\nlet unfinished = !is_last && (skew + n) % {CHUNK}u != 0u;\n\
+             let done = chunks - select(0u, 1u, unfinished);\nif (unfinished) {{ part = {}; }}",
+            to.at("i"),
+            from.at(format!("done * {results} + i"))
+        ));
+    } else {
+        kernel.code("let done = chunks;");
     }
     let next = from.at(format!("chunk * {results} + i"));
-    let add = format!("total = {}(total, {next});", fold.function());
-    kernel.code(&for_chunks(&match unfinished {
-        Some(_) => {
-            format!("if (is_last || chunk * {CHUNK}u + {CHUNK}u - skew <= n) {{\n{add}\n}} else {{\npart = {next};\n}}")
-        }
-        None => add,
-    }));
+    kernel.code(&format!(
+        "for (var outer = 0u; outer < done; outer += {LOOP}u) {{\nlet end = min(outer + {LOOP}u, done);\n{}\n}}",
+        lanes::fold(["chunk", "outer", "end"], 1, AHEAD, fold.function(), &[("total", next)])
+    ));
     kernel.code(&settle(&to.at("i"), unfinished.as_deref(), fold));
     kernel.work = 4 * (parts.len()) as u64;
     kernel
@@ -394,19 +393,25 @@ pub(super) fn topk(building: &mut Building<'_, '_>, id: NodeId, k: u32) {
     kernel.each(len);
     let [n_, k, blocks] = [n, k, n.div_ceil(SORTED)].map(|n| kernel.arg(n));
     let (values, places, to) = (kernel.read(&values), kernel.read_ints(&places), kernel.write_ints(&to));
-    // Elements of an earlier block are before equal ones, those of a later block are after them.
+    // Elements of an earlier block are before equal ones, those of a later block are after them. How many there are is
+    // found bit by bit, without a loop: see `lanes::fold`.
+    let bits = (0..=SORTED.ilog2()).rev().map(|bit| {
+        format!(
+            "if (before + {0}u <= size) {{\nlet y = {1};\n\
+             if (y > x || (y == x && block < own)) {{ before += {0}u; }}\n}}",
+            1 << bit,
+            values.at(format!("at + first + before + {}u", (1 << bit) - 1))
+        )
+    });
     kernel.code(&format!(
         "let row = i / {n_};\nlet at = row * {n_};\nlet own = i % {n_} / {SORTED}u;\nlet x = {};\n\
          var rank = i % {n_} % {SORTED}u;\n\
-         for (var outer = 0u; outer < {blocks}; outer += {LOOP}u) {{\nlet end = min(outer + {LOOP}u, {blocks});\n\
-         for (var block = outer; block < end && rank < {k}; block += 1u) {{\nif (block == own) {{ continue; }}\n\
-         let first = block * {SORTED}u;\nvar low = first;\nvar high = min(first + {SORTED}u, {n_});\n\
-         while (low < high) {{\nlet middle = (low + high) / 2u;\nlet y = {};\n\
-         if (y > x || (y == x && block < own)) {{ low = middle + 1u; }} else {{ high = middle; }}\n}}\n\
-         rank += low - first;\n}}\n}}\n\
+         for (var block = 0u; block < {blocks} && rank < {k}; block += 1u) {{\nif (block != own) {{\n\
+         let first = block * {SORTED}u;\nlet size = min({SORTED}u, {n_} - first);\nvar before = 0u;\n{}\n\
+         rank += before;\n}}\n}}\n\
          if (rank < {k}) {{ {} = {}; }}",
         values.at("i"),
-        values.at("at + middle"),
+        bits.collect::<Vec<_>>().join("\n"),
         to.at(format!("row * {k} + rank")),
         places.at("i"),
     ));

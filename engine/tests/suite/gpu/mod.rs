@@ -3,6 +3,7 @@
 //! `cargo xtask test` installs a software Vulkan device. Where there is none the tests fail: a backend that nobody ran is
 //! not exact.
 
+mod attention;
 mod elements;
 mod products;
 mod rows;
