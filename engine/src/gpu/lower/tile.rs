@@ -100,7 +100,11 @@ impl Tile {
         self.declare(&mut kernel, product, output, part, finish);
         let begin = if let Part::Whole { begin } = part { Some(kernel.word(begin)) } else { None };
         let [k, chunks] = [product.k, product.chunks()].map(|n| kernel.arg(n));
-        kernel.code(&format!("{}{}var turn = 0u;", a.once, b.once));
+        let span = match part {
+            Part::Whole { .. } => format!("let first = 0u;\nlet stop = {k};"),
+            Part::Chunk { .. } => format!("let first = chunk * {CHUNK}u;\nlet stop = min(first + {CHUNK}u, {k});"),
+        };
+        kernel.code(&format!("{span}\n{}{}var turn = 0u;", a.once, b.once));
         kernel.code(&self.own_place());
         kernel.code(&self.each_own("c", |c, _, _| format!("var {c} = vec4<f32>();")));
         let (fetch, put) = (a.fetch + &b.fetch, a.put + &b.put);
@@ -117,7 +121,7 @@ impl Tile {
             let resume = self.each_own("t", |t, row, column| format!("{t} = resume({row}, {column}, base);"));
             let sums = self.each_own("t", |t, _, _| format!("{t} = guarded({t} + c{});", &t[1..]));
             kernel.code(&format!(
-                "let first = 0u;\nlet stop = {k};\n{}if ({begin} == 0u) {{\n{resume}}}\n{fill}\
+                "{}if ({begin} == 0u) {{\n{resume}}}\n{fill}\
                  for (var outer = 0u; outer < {chunks}; outer += {CHUNKS}u) {{\n\
                  let last = min(outer + {CHUNKS}u, {chunks});\n\
                  for (var chunk = outer; chunk < last; chunk += 1u) {{\n{}\
@@ -127,10 +131,7 @@ impl Tile {
                 slabs(&format!("chunk * {CHUNK}u"), "end"),
             ));
         } else {
-            kernel.code(&format!(
-                "let first = chunk * {CHUNK}u;\nlet stop = min(first + {CHUNK}u, {k});\n{fill}{}",
-                slabs("first", "stop")
-            ));
+            kernel.code(&format!("{fill}{}", slabs("first", "stop")));
         }
         let result = if begin.is_some() { "t" } else { "c" };
         kernel.code(&self.each_own(result, |x, row, column| format!("emit({row}, {column}, base, {x});")));
