@@ -8,12 +8,13 @@
 
 mod device;
 mod executor;
+pub mod gate;
 mod kernel;
 mod lower;
 mod plan;
 mod wgsl;
 
-pub use device::{Adapter, adapters};
+pub use device::{Adapter, AdapterKind, adapters, keep_pipelines_in};
 pub use executor::Gpu;
 
 /// How a contraction's sum of products is written. On a device that keeps the rules all forms give the same bits; which

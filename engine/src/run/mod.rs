@@ -4,6 +4,7 @@
 //!
 //! *Invariant:* result and trace depend on program, data and seed alone: not on the backend, nor on who watches.
 
+mod again;
 mod audit;
 mod evaluate;
 mod segments;
@@ -18,6 +19,7 @@ use crate::graph::{GraphError, NodeId, Phase, Program};
 use crate::price::STEPS_MAX;
 use crate::random::Stream;
 
+pub use again::recompute;
 pub use audit::{Leak, audit};
 pub use evaluate::{METRIC_MAX, METRIC_ONE, Score, Trained, evaluate, fixed_point, scored};
 pub use segments::{segment_end, trace_root};
@@ -42,6 +44,11 @@ pub trait Watch {
     fn inside(&mut self, segment: u16, steps_in_segment: u64) -> Option<u64> {
         let _ = (segment, steps_in_segment);
         None
+    }
+
+    /// Before a segment: the state that it starts from.
+    fn before(&mut self, segment: u16, state: &State) {
+        let _ = (segment, state);
     }
 
     /// After a segment: the hash of its last state, and the one that [`Watch::inside`] asked for.
@@ -122,6 +129,7 @@ pub fn train(
         trace: segments::Trace::new(steps, segments),
         tables: vec![0.0; program.tables.len()],
     };
+    watch.before(0, &run.state);
     for (phase, &count) in program.phases.iter().zip(&program.steps) {
         run.phase(phase, count, options, watch)?;
     }

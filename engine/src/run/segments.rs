@@ -53,6 +53,10 @@ impl Trace {
         };
         self.leaves.push(leaf);
         (self.segment, self.start, self.wanted) = (segment + 1, end, None);
-        watch.segment(segment, leaf, self.inside.take())
+        let goes_on = watch.segment(segment, leaf, self.inside.take());
+        if self.segment < self.segments && goes_on == Control::Continue {
+            watch.before(self.segment, state);
+        }
+        goes_on
     }
 }

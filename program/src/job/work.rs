@@ -8,11 +8,12 @@ use std::io::{self, Read};
 
 use cairn_engine::backend::{Isa, Kind, Options};
 use cairn_engine::data::Dataset;
-use cairn_engine::run::{Control, Finished, Leak, RunError, Watch, train};
+use cairn_engine::run::{Control, Finished, Leak, RunError, State, Watch, recompute, train};
 use cairn_protocol::limits::SEGMENTS;
 use cairn_protocol::{BoundedVec, CommitId, Hash32, Seed, Text, VerifierKey, inside_step};
 
 use super::child::Report;
+use super::measure;
 use super::wire::{BackendChoice, Message, Refusal, Request, RunSummary, Task, TraceSummary, Work};
 use crate::{Diagnostic, Limits, TraceContext, Traced, trace};
 
@@ -24,6 +25,11 @@ const STEP_REPORTS: u64 = 200;
 /// # Errors
 /// A report could not be delivered: the parent is gone.
 pub fn work(request: &Request, report: &mut Report<'_>) -> io::Result<()> {
+    match &request.work {
+        Work::Adapters => return measure::adapters(report),
+        Work::Examine { adapter, cache } => return measure::examine(adapter, cache, report),
+        _ => {}
+    }
     let data = match load(&request.task) {
         Ok(data) => data,
         Err(why) => return report(Message::Failed(Text::truncated(&why))),
@@ -33,11 +39,12 @@ pub fn work(request: &Request, report: &mut Report<'_>) -> io::Result<()> {
         Err(diagnostic) => return report(Message::Refused(refusal(&request.task, &diagnostic))),
     };
     report(Message::Traced(summary(&traced)))?;
-    let (seeds, backend, replay) = match &request.work {
-        Work::Trace => return Ok(()),
-        Work::Run { seeds, backend } => (seeds, backend, None),
+    let (seeds, backend, replay, audit) = match &request.work {
+        Work::Trace | Work::Adapters | Work::Examine { .. } => return Ok(()),
+        Work::Time { seed, backends } => return measure::time(&traced, &data, seed, backends, report),
+        Work::Run { seeds, backend, audit } => (seeds, backend, None, *audit),
         Work::Replay { seeds, prover, commit, audit, backend, .. } => {
-            (seeds, backend, Some(Replay { prover: *prover, commit: *commit, audit: *audit }))
+            (seeds, backend, Some(Replay { prover: *prover, commit: *commit, audit: *audit }), None)
         }
     };
     let options = match options(backend) {
@@ -48,7 +55,11 @@ pub fn work(request: &Request, report: &mut Report<'_>) -> io::Result<()> {
         return report(Message::Failed(Text::truncated("a replay compares bits: it needs an exact backend")));
     }
     for (index, seed) in (0u8..).zip(seeds.iter()) {
-        let run = Run { seed: index, every: traced.steps.div_ceil(STEP_REPORTS).max(1), replay, report, broken: None };
+        let audit = audit
+            .filter(|audit| audit.seed == index)
+            .map(|audit| Again::new(audit.segment, &traced, &data, seed, &options));
+        let every = traced.steps.div_ceil(STEP_REPORTS).max(1);
+        let run = Run { seed: index, every, replay, audit, report, broken: None };
         if !run.run(&traced, &data, seed, &options)? {
             break;
         }
@@ -106,12 +117,16 @@ fn summary(traced: &Traced) -> TraceSummary {
 }
 
 /// The backend that was chosen.
-fn options(choice: &BackendChoice) -> Result<Options, String> {
-    let kind = match choice.name.as_str() {
-        "reference" => Kind::Reference,
-        "cpu" => Kind::Cpu,
-        "candle" => Kind::Candle,
-        other => return Err(format!("there is no backend `{other}`; there are `reference`, `cpu` and `candle`")),
+pub(super) fn options(choice: &BackendChoice) -> Result<Options, String> {
+    let kind = match (choice.name.as_str(), &choice.gpu) {
+        ("reference", _) => Kind::Reference,
+        ("cpu", _) => Kind::Cpu,
+        ("gpu", Some(gpu)) => Kind::Gpu(measure::choice(gpu)?),
+        ("gpu", None) => return Err("no GPU is named".into()),
+        ("candle", _) => Kind::Candle,
+        (other, _) => {
+            return Err(format!("there is no backend `{other}`; there are `reference`, `cpu`, `gpu` and `candle`"));
+        }
     };
     let isa = match choice.isa.as_str() {
         "" => None,
@@ -137,6 +152,28 @@ struct Replay {
     audit: Hash32,
 }
 
+/// A segment that is computed once more, on the processor, from the state that the run had before it.
+struct Again<'a> {
+    segment: u16,
+    traced: &'a Traced,
+    data: &'a Dataset,
+    seed: &'a Seed,
+    options: Options,
+    state: Option<State>,
+}
+
+impl<'a> Again<'a> {
+    fn new(segment: u16, traced: &'a Traced, data: &'a Dataset, seed: &'a Seed, options: &Options) -> Self {
+        let options = Options { kind: Kind::Cpu, isa: None, micro_batch: None, ..*options };
+        Self { segment, traced, data, seed, options, state: None }
+    }
+
+    fn compute(self) -> Result<Hash32, RunError> {
+        let Some(state) = self.state else { return Err(RunError::Program("no state was kept".into())) };
+        recompute(&self.traced.program, self.data, self.seed, SEGMENTS, self.segment, state, &self.options)
+    }
+}
+
 /// One run that reports as it goes.
 struct Run<'a, 'b> {
     seed: u8,
@@ -144,6 +181,8 @@ struct Run<'a, 'b> {
     every: u64,
     /// What a replay does besides running.
     replay: Option<Replay>,
+    /// The segment that is computed once more.
+    audit: Option<Again<'a>>,
     report: &'a mut Report<'b>,
     /// Why the last report could not be delivered.
     broken: Option<io::Error>,
@@ -212,7 +251,24 @@ impl Watch for Run<'_, '_> {
         self.replay.map(|replay| replay.audit)
     }
 
+    fn before(&mut self, segment: u16, state: &State) {
+        if let Some(again) = &mut self.audit
+            && again.segment == segment
+        {
+            again.state = Some(state.clone());
+        }
+    }
+
     fn segment(&mut self, segment: u16, leaf: Hash32, inside: Option<Hash32>) -> Control {
+        if let Some(again) = self.audit.take_if(|again| again.segment == segment) {
+            let message = match again.compute() {
+                Ok(again) => Message::Audited { seed: self.seed, segment, leaf, again },
+                Err(error) => Message::Failed(Text::truncated(&format!("the audit of segment {segment}: {error}"))),
+            };
+            if self.tell(message) == Control::Stop {
+                return Control::Stop;
+            }
+        }
         match inside {
             Some(inside) => self.tell(Message::Segment { seed: self.seed, segment, leaf, inside }),
             None => Control::Continue,
