@@ -1,6 +1,6 @@
 """Training steps in PyTorch, as a peer of `cairn bench --against torch`: the same model, batch, start and optimiser.
 
-    python torch_step.py [--compile] [--threads N] [--optimiser fused|foreach|single]
+    python torch_step.py [--compile] [--threads N] [--device cpu|cuda|mps] [--optimiser fused|foreach|single]
 
 The standard input begins with one line of JSON, the model's sizes and `bytes`, the length of the data that follow it:
 the batch (inputs, then targets), then each parameter in the order in which the model lists them, matrices as [in, out];
@@ -183,6 +183,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--optimiser", choices=["fused", "foreach", "single"], default="fused")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -193,6 +194,7 @@ def main():
     net = (Gpt if model["kind"] == "gpt" else Mlp)(model)
     net.load(lambda *shape: data.take("f", shape))
     assert data.at == len(data.bytes), "the parameters are not those of this model"
+    net, inputs, targets = net.to(options.device), inputs.to(options.device), targets.to(options.device)
     which = {"fused": {"fused": True}, "foreach": {"foreach": True}, "single": {"foreach": False}}[options.optimiser]
     optimiser = torch.optim.AdamW(net.parameters(), lr=model["rate"], betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1, **which)
     run = torch.compile(net) if options.compile else net
@@ -207,7 +209,10 @@ def main():
     def tell(value):
         print(json.dumps(value), flush=True)
 
-    tell({"ready": f"PyTorch {torch.__version__}", "idle_rss_bytes": idle})
+    name = f"PyTorch {torch.__version__}"
+    if options.device != "cpu":
+        name += f", {torch.cuda.get_device_name() if options.device == 'cuda' else options.device}"
+    tell({"ready": name, "idle_rss_bytes": idle})
     for line in sys.stdin.buffer:
         steps = json.loads(line)["steps"]
         cpu, start = time.process_time(), time.perf_counter()

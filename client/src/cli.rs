@@ -120,6 +120,9 @@ pub(crate) enum Command {
         subject: String,
         /// Threads
         threads: u16,
+        /// Number of the GPU and form of its products, as `0:fma`
+        #[arg(long)]
+        gpu: Option<String>,
     },
 }
 
@@ -419,6 +422,8 @@ Examples:
   cairn bench --only steps --models gpt-128 --threads 1,2
   cairn bench --against torch --python venv/bin/python --only against
   cairn bench --ops --against torch --markdown  everything, as in docs/performance.md
+  cairn bench --gpu                             the GPU beside the processor: products, steps, kernels
+  cairn bench --gpu NVIDIA --against torch --device cuda
 
 Numbers are medians with their quartiles. What is compared is measured in turns; still, close other programs first.")]
 pub(crate) struct Bench {
@@ -434,6 +439,13 @@ pub(crate) struct Bench {
     /// Python that has PyTorch
     #[arg(long, default_value = "python3", value_name = "FILE")]
     pub(crate) python: String,
+    /// Measures this GPU, by a part of its name, and nothing else unless --only or --against ask for it [without NAME: the
+    /// best one]
+    #[arg(long, num_args = 0..=1, default_missing_value = "", value_name = "NAME")]
+    pub(crate) gpu: Option<String>,
+    /// PyTorch's device in a comparison with the GPU
+    #[arg(long, default_value = "cuda", value_name = "DEVICE", requires = "gpu")]
+    pub(crate) device: String,
     /// Leaves torch.compile out
     #[arg(long)]
     pub(crate) no_compile: bool,
@@ -467,6 +479,8 @@ pub(crate) enum Part {
     Hashes,
     /// Real time for each metered operation
     Ops,
+    /// A GPU: peak, products, training steps, kernels
+    Gpu,
     /// Training steps of another system
     Against,
 }

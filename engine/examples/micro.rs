@@ -36,7 +36,7 @@ fn main() {
     let sizes = Gpt { vocab, batch: batch_rows, context, width, heads: 4, key_heads: 4, depth, window: 0, steps: 16 };
     let program = gpt(&sizes);
     let phase = &program.phases[0];
-    let wanted: Vec<NodeId> = [&[phase.loss][..], &phase.params_out, &phase.states_out].concat();
+    let wanted: Vec<NodeId> = phase.wanted();
     let seed = Seed([5; 32]);
     let mut params: Vec<Vec<f32>> = program.params.iter().map(|param| init(param, &seed)).collect();
     let mut states: Vec<Vec<f32>> = program.states.iter().map(|s| vec![0.0; s.shape.elements() as usize]).collect();

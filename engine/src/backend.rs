@@ -73,6 +73,42 @@ pub trait Executor: Send {
         params.iter_mut().chain(states).zip(out).for_each(|(old, new)| *old = new);
         Ok(loss)
     }
+
+    /// The same training with its state kept where it is computed; none for a backend that works on the caller's.
+    fn resident(&mut self) -> Option<&mut dyn Resident> {
+        None
+    }
+}
+
+/// What a step on a [`Resident`] backend led to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outcome {
+    /// The loss.
+    pub loss: f32,
+    /// The first tensor, parameters before states, with an element at the end of the number system.
+    pub out_of_range: Option<usize>,
+}
+
+/// A training whose state stays where it is computed. Work is set off and waited for apart, so that the host can hash one
+/// state while the next one is computed.
+pub trait Resident {
+    /// Takes over a state.
+    fn load(&mut self, params: &[Vec<f32>], states: &[Vec<f32>]) -> Result<(), BackendError>;
+
+    /// How many steps are best set off together.
+    fn burst(&self) -> usize;
+
+    /// Sets off steps, one for each batch, without waiting for them.
+    fn start(&mut self, batches: &[Batch<'_>]) -> Result<(), BackendError>;
+
+    /// Waits for the steps that were set off first and not yet waited for.
+    fn finish(&mut self) -> Result<Vec<Outcome>, BackendError>;
+
+    /// Sets off a copy of the state after all steps set off so far.
+    fn snapshot(&mut self) -> Result<(), BackendError>;
+
+    /// Waits for the copy that was set off first and not yet waited for.
+    fn fetch(&mut self, params: &mut [Vec<f32>], states: &mut [Vec<f32>]) -> Result<(), BackendError>;
 }
 
 /// Which backend.
@@ -82,6 +118,8 @@ pub enum Kind {
     Reference,
     /// Exact and fast.
     Cpu,
+    /// Exact, on a GPU.
+    Gpu(crate::gpu::Choice),
     /// Candle, for exploration on other hardware: near the exact results, not equal to them. Only in a build with the
     /// feature `candle`, see [`CANDLE`].
     Candle,
@@ -147,6 +185,7 @@ pub fn prepare(options: &Options, graph: &Graph, wanted: &[NodeId]) -> Result<Bo
     match options.kind {
         Kind::Reference => Ok(Box::new(crate::reference::Reference::new(graph, wanted))),
         Kind::Cpu => Ok(Box::new(crate::cpu::Cpu::new(graph, wanted, options)?)),
+        Kind::Gpu(choice) => Ok(Box::new(crate::gpu::Gpu::new(graph, wanted, options, choice)?)),
         #[cfg(feature = "candle")]
         Kind::Candle => Ok(Box::new(crate::candle::Candle::new(graph, wanted)?)),
         #[cfg(not(feature = "candle"))]

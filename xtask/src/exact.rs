@@ -29,18 +29,33 @@ const ARM_ENVIRONMENT: [(&str, &str); 3] = [
 const ENGINE: [&str; 8] =
     ["cpu::", "cpu_exact", "cpu_fuzz", "cpu_ops", "cpu_slices", "vectors", "run_training", "reference"];
 
+/// Random graphs on a GPU: each takes kernels that no other has.
+const GRAPHS_GPU: &str = "200";
+/// Names adapters for `engine/tests/suite/gpu` and `program/tests/suite/gpu.rs`.
+const ADAPTER_VARIABLE: &str = "CAIRN_TEST_GPU";
+/// Asks for what takes too long for an ordinary run: every track and example.
+const ALL_VARIABLE: &str = "CAIRN_TEST_ALL";
+
 pub(crate) fn run(options: &[&str]) -> anyhow::Result<()> {
-    let (mut arm, mut graphs) = (false, None);
+    let (mut arm, mut gpu, mut graphs, mut adapter) = (false, false, None, None);
     let mut options = options.iter();
     while let Some(&option) = options.next() {
         match option {
             "--arm" => arm = true,
+            "--gpu" => gpu = true,
+            "--adapter" => adapter = Some(*options.next().context("--adapter needs a part of a name")?),
             "--graphs" => graphs = Some(*options.next().context("--graphs needs a number")?),
             other => bail!("`{other}` is no option of `cargo xtask exact`\n{}", super::USAGE),
         }
     }
     if let Some(graphs) = graphs {
         graphs.parse::<u64>().with_context(|| format!("--graphs {graphs}: a number is needed"))?;
+    }
+    if adapter.is_some() && !gpu || arm && gpu {
+        bail!("--adapter belongs to --gpu, and --gpu and --arm exclude each other\n{}", super::USAGE);
+    }
+    if gpu {
+        return on_gpu(graphs.unwrap_or(GRAPHS_GPU), adapter);
     }
     if arm {
         prepare_arm()?;
@@ -58,6 +73,20 @@ pub(crate) fn run(options: &[&str]) -> anyhow::Result<()> {
     super::cargo(&engine, &environment)?;
     let tracks = [&test[..], &["cairn-program", "--test", "suite"], &target, &["--", "roots"]].concat();
     super::cargo(&tracks, &environment)
+}
+
+/// The suite on every Vulkan device, or those of this name.
+fn on_gpu(graphs: &str, adapter: Option<&str>) -> anyhow::Result<()> {
+    let vulkan = super::vulkan::prepare()?;
+    let mut environment: Vec<(&str, &str)> = vulkan.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    environment.extend([(GRAPHS_VARIABLE, graphs), (ALL_VARIABLE, "1")]);
+    environment.extend(adapter.map(|name| (ADAPTER_VARIABLE, name)));
+    println!("xtask: {graphs} random graphs on each device");
+    for package in ["cairn-engine", "cairn-program"] {
+        let test = ["test", "--release", "--locked", "-p", package, "--test", "suite", "--", "gpu"];
+        super::cargo(&test, &environment)?;
+    }
+    Ok(())
 }
 
 /// Installs the compiler's library for ARM, the linker and the emulator.

@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 
 mod exact;
 mod torch;
+mod vulkan;
 
 const USAGE: &str = "usage: cargo xtask COMMAND
 
@@ -13,6 +14,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   exact     compare every backend with the reference, bit for bit, on 10,000 random graphs and whole trainings, in release
             [--graphs N] another number of random graphs
             [--arm] for 64-bit ARM, under qemu (installs a cross compiler and qemu); 200 graphs unless told
+            [--gpu] on every Vulkan device of this machine, three steps of every track and example included (installs a
+            software device); 200 graphs unless told; [--adapter NAME] on those whose names have this in them
   torch     train the programs of the repository on PyTorch too, and compare (installs it under target/)
             [--python PATH] with an environment that has torch, numpy and mypy already
   vectors   write the golden vectors of records and arithmetic again, after a deliberate change
@@ -41,7 +44,9 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["test"] => {
             install(&NEEDED)?;
-            cargo(&["test", "--workspace", "--locked"], &[])
+            let vulkan = vulkan::prepare()?;
+            let environment: Vec<(&str, &str)> = vulkan.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            cargo(&["test", "--workspace", "--locked"], &environment)
         }
         ["exact", ref options @ ..] => exact::run(options),
         ["torch", ref options @ ..] => torch::run(options),
@@ -65,12 +70,17 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
 fn install(needed: &[(&str, &'static str)]) -> anyhow::Result<()> {
     let missing: Vec<&str> =
         needed.iter().filter(|(program, _)| !runs(program)).flat_map(|(_, packages)| packages.split(' ')).collect();
+    install_packages(&missing)
+}
+
+/// Installs Debian packages, and says so.
+fn install_packages(missing: &[&str]) -> anyhow::Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
     let sudo: &[&str] = if is_root() { &[] } else { &["sudo"] };
     println!("xtask: this needs {}; installing with {}apt-get", missing.join(", "), sudo.join(" "));
-    for step in [vec!["update", "-qq"], [&["install", "-y", "-qq", "--no-install-recommends"], &missing[..]].concat()] {
+    for step in [vec!["update", "-qq"], [&["install", "-y", "-qq", "--no-install-recommends"], missing].concat()] {
         let words = [sudo, &["apt-get"], &step].concat();
         let status = Command::new(words[0]).args(&words[1..]).env("DEBIAN_FRONTEND", "noninteractive").status();
         let done = status.as_ref().is_ok_and(std::process::ExitStatus::success);

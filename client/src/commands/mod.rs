@@ -24,8 +24,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let context = match &cli.command {
         // These need no home, and a job must not do anything before it has limited itself.
         Command::Job { memory, cpu } => return Ok(job::run(*memory, *cpu)),
-        Command::BenchPeer { subject, threads } => {
-            return bench::serve(subject, *threads).map(|()| ExitCode::SUCCESS);
+        Command::BenchPeer { subject, threads, gpu } => {
+            return bench::serve(subject, *threads, gpu.as_deref()).map(|()| ExitCode::SUCCESS);
         }
         Command::Completions { shell } => {
             house::completions(*shell);

@@ -18,7 +18,7 @@ use crate::backend::{Kind, Options};
 
 pub use models::{Activation, Gpt, Mlp, Model, Norm, Positions};
 pub use prices::{Case, Priced, cases, prices};
-pub use product::{Product, Share, shares};
+pub use product::{Product, Share, gpu_speed, shares};
 pub use trainer::{Steps, Trainer};
 
 /// The cpu backend on so many threads, everything else as it is for everybody.

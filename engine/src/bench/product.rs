@@ -4,8 +4,9 @@ use cairn_protocol::Seed;
 
 use super::builder::floats;
 use super::{Spread, options, seconds_of};
-use crate::backend::{BackendError, Executor, Feed, Isa, Options, Tensor};
+use crate::backend::{BackendError, Executor, Feed, Isa, Kind, Options, Tensor};
 use crate::cpu::{Cpu, fma_peak};
+use crate::gpu::{Choice, Gpu};
 use crate::graph::{Graph, GraphError, NodeId, Shape};
 
 /// `batch` products of [m, k] by [k, n].
@@ -120,6 +121,22 @@ pub fn shares(product: &Product, isa: Isa, pairs: usize, seconds: f64) -> Result
         speed: Spread::of(measured.iter().map(|(speed, _)| *speed)),
         share: Spread::of(measured.iter().map(|(_, share)| *share)),
     })
+}
+
+/// Operations a second of a product on a GPU, set off so often that it fills about `seconds`.
+///
+/// # Errors
+/// The device fails.
+pub fn gpu_speed(product: &Product, choice: Choice, seconds: f64) -> Result<f64, BackendError> {
+    let (graph, c) = product.graph().map_err(|error| BackendError::Feed(error.to_string()))?;
+    let mut gpu = Gpu::new(&graph, &[c], &Options { kind: Kind::Gpu(choice), ..options(1) }, choice)?;
+    let (batch, seed, nothing) = (product.batch.max(1), Seed([0; 32]), Tensor::F32(vec![]));
+    let params = [floats(1, batch * product.m * product.k), floats(2, batch * product.k * product.n)];
+    let feed = Feed { inputs: [&nothing, &nothing], params: &params, states: &[], tables: &[], seed: &seed, step: 0 };
+    gpu.seconds_of_runs(&feed, 1)?;
+    let one = gpu.seconds_of_runs(&feed, 1)?;
+    let times = ((seconds / one.max(1e-6)).ceil() as usize).clamp(1, 1000);
+    Ok(product.operations() / gpu.seconds_of_runs(&feed, times)?)
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ use std::time::Instant;
 use cairn_protocol::Seed;
 
 use super::Model;
-use crate::backend::{BackendError, Batch, Executor, Options, Tensor};
+use crate::backend::{BackendError, Batch, Executor, Kind, Options, Resident, Tensor};
 use crate::cpu::Cpu;
+use crate::gpu::Gpu;
 use crate::graph::{NodeId, Program};
 use crate::price;
 use crate::run::State;
@@ -22,10 +23,17 @@ const SEED: Seed = Seed([5; 32]);
 pub struct Trainer {
     program: Program,
     batch: [Tensor; 2],
-    cpu: Cpu,
+    backend: Backend,
     state: State,
     loss: f32,
     tables: Vec<f32>,
+}
+
+/// What computes the steps.
+#[derive(Debug)]
+enum Backend {
+    Cpu(Box<Cpu>),
+    Gpu(Box<Gpu>),
 }
 
 /// Steps that were done.
@@ -38,7 +46,7 @@ pub struct Steps {
 }
 
 impl Trainer {
-    /// A model, ready on the cpu backend.
+    /// A model, ready on the cpu or the gpu backend.
     ///
     /// # Errors
     /// The backend cannot run it.
@@ -56,10 +64,17 @@ impl Trainer {
             return Err(BackendError::Feed("a program without phases".into()));
         };
         let wanted = wanted(&program);
-        let cpu = Cpu::new(&phase.graph, &wanted, options)?;
         let state = State::new(&program, &SEED);
+        let backend = match options.kind {
+            Kind::Gpu(choice) => {
+                let mut gpu = Gpu::new(&phase.graph, &wanted, options, choice)?;
+                gpu.load(&state.params, &state.optimiser)?;
+                Backend::Gpu(Box::new(gpu))
+            }
+            _ => Backend::Cpu(Box::new(Cpu::new(&phase.graph, &wanted, options)?)),
+        };
         let tables = vec![0.0; program.tables.len()];
-        Ok(Self { program, batch, cpu, state, loss: 0.0, tables })
+        Ok(Self { program, batch, backend, state, loss: 0.0, tables })
     }
 
     /// Does so many steps.
@@ -68,25 +83,65 @@ impl Trainer {
     /// The backend fails.
     pub fn steps(&mut self, steps: u64) -> Result<Steps, BackendError> {
         let start = Instant::now();
-        for _ in 0..steps {
-            self.step()?;
+        let mut left = steps;
+        while left > 0 {
+            left -= match &self.backend {
+                Backend::Cpu(_) => self.step()?,
+                Backend::Gpu(gpu) => self.burst((gpu.burst() as u64).clamp(1, left))?,
+            };
         }
         Ok(Steps { seconds: start.elapsed().as_secs_f64(), loss: self.loss })
     }
 
-    fn step(&mut self) -> Result<(), BackendError> {
-        for (value, table) in self.tables.iter_mut().zip(&self.program.tables) {
-            let last = table.len().saturating_sub(1);
-            *value = table.get(last.min(self.state.step as usize)).copied().unwrap_or_default();
-        }
+    /// Value of each table at a step; the last one's from its end on.
+    fn tables_at(&self, step: u64) -> Vec<f32> {
+        let last = |table: &[f32]| table.len().saturating_sub(1).min(step as usize);
+        self.program.tables.iter().map(|table| table.get(last(table)).copied().unwrap_or_default()).collect()
+    }
+
+    fn step(&mut self) -> Result<u64, BackendError> {
+        self.tables = self.tables_at(self.state.step);
         let inputs = [&self.batch[0], &self.batch[1]];
         let batch = Batch { inputs, tables: &self.tables, seed: &SEED, step: self.state.step };
-        self.loss = self.cpu.step(&batch, &mut self.state.params, &mut self.state.optimiser)?;
-        self.state.step += 1;
-        if let Some(tensor) = self.state.out_of_range(&self.program, self.loss) {
-            return Err(BackendError::Feed(format!("{tensor} diverged at step {}", self.state.step)));
+        if let Backend::Cpu(cpu) = &mut self.backend {
+            self.loss = cpu.step(&batch, &mut self.state.params, &mut self.state.optimiser)?;
         }
-        Ok(())
+        self.state.step += 1;
+        match self.state.out_of_range(&self.program, self.loss) {
+            Some(tensor) => Err(self.diverged(&tensor)),
+            None => Ok(1),
+        }
+    }
+
+    /// Steps whose state stays on the device.
+    fn burst(&mut self, steps: u64) -> Result<u64, BackendError> {
+        let first = self.state.step;
+        let tables: Vec<Vec<f32>> = (first..first + steps).map(|step| self.tables_at(step)).collect();
+        let inputs = [&self.batch[0], &self.batch[1]];
+        let batch = |(step, tables)| Batch { inputs, tables, seed: &SEED, step };
+        let batches: Vec<Batch<'_>> = (first..).zip(tables.iter().map(Vec::as_slice)).map(batch).collect();
+        let Backend::Gpu(gpu) = &mut self.backend else { return Ok(0) };
+        gpu.start(&batches)?;
+        for outcome in gpu.finish()? {
+            self.state.step += 1;
+            self.loss = outcome.loss;
+            if let Some(tensor) = outcome.out_of_range {
+                return Err(self.diverged(&format!("tensor {tensor}")));
+            }
+        }
+        Ok(steps)
+    }
+
+    fn diverged(&self, tensor: &str) -> BackendError {
+        BackendError::Feed(format!("{tensor} diverged at step {}", self.state.step))
+    }
+
+    /// The gpu backend, where it is the one that computes.
+    pub fn gpu(&self) -> Option<&Gpu> {
+        match &self.backend {
+            Backend::Gpu(gpu) => Some(gpu),
+            Backend::Cpu(_) => None,
+        }
     }
 
     /// The program.
@@ -94,7 +149,8 @@ impl Trainer {
         &self.program
     }
 
-    /// The state, which starts at the same numbers in every training of a program.
+    /// The state, which starts at the same numbers in every training of a program. On the gpu backend it stays at the start:
+    /// the device has it.
     pub fn state(&self) -> &State {
         &self.state
     }
@@ -118,13 +174,17 @@ impl Trainer {
             Tensor::I32(values) => values.len(),
         };
         let batch: usize = self.batch.iter().map(len).sum();
-        (self.cpu.bytes() + size_of::<f32>() * (state + batch)) as u64
+        let backend = match &self.backend {
+            Backend::Cpu(cpu) => cpu.bytes() as u64,
+            Backend::Gpu(gpu) => gpu.bytes(),
+        };
+        backend + (size_of::<f32>() * (state + batch)) as u64
     }
 }
 
 /// What a step gives: the loss, then parameters and states.
 fn wanted(program: &Program) -> Vec<NodeId> {
-    let outputs = |phase: &crate::graph::Phase| [&[phase.loss][..], &phase.params_out, &phase.states_out].concat();
+    let outputs = crate::graph::Phase::wanted;
     program.phases.first().map(outputs).unwrap_or_default()
 }
 

@@ -8,6 +8,7 @@
 
 use crate::backend::Isa;
 use crate::graph::{Binary, Unary};
+use crate::plan::spread::Walk;
 use crate::reference::elementwise::{binary, compare, to_float, to_int, unary};
 
 use super::isa::Kernel;
@@ -75,9 +76,6 @@ pub(super) enum Operation {
         walk: u16,
     },
 }
-
-/// Axes of a broadcast, outermost first: length, and distance in the smaller tensor (0 where it is broadcast).
-pub(super) type Walk = Vec<(usize, usize)>;
 
 /// An operand of an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -33,28 +33,6 @@ pub const STEPS: u64 = 3;
 const SEED: Seed = Seed([11; 32]);
 /// What turns WGSL into a driver's language; another version is another shader.
 const TRANSLATOR: &str = "naga 30.0.2";
-/// What plans are made for where only their text matters.
-const ANY_DEVICE: Limits = Limits { binding: 128 << 20, memory: 8 << 30 };
-
-impl Form {
-    /// All forms.
-    pub const ALL: [Self; 3] = [Self::Plain, Self::Fma, Self::Barrier];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Plain => "plain",
-            Self::Fma => "fma",
-            Self::Barrier => "barrier",
-        }
-    }
-
-    /// The form of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|form| form.name() == name)
-    }
-}
-
 /// How far an examination is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress<'a> {
@@ -309,7 +287,7 @@ pub fn fingerprint() -> Result<Hash32, BackendError> {
     let questions = Questions::new().map_err(unsound)?;
     let mut sources = BTreeSet::new();
     let mut add = |graph: &Graph, wanted: &[NodeId], micro_batch: Option<u32>, form: Form| {
-        let plan = Plan::new(graph, wanted, true, micro_batch, form, ANY_DEVICE)?;
+        let plan = Plan::new(graph, wanted, true, micro_batch, form, Limits::LEAST)?;
         sources.extend(plan.once.iter().chain(plan.stages.iter().flatten()).map(super::kernel::Kernel::source));
         Ok::<(), BackendError>(())
     };

@@ -31,6 +31,10 @@ pub(super) enum Place {
     Feed,
     /// A tensor of the plan.
     Tensor(u32),
+    /// All parameters and states after the step.
+    State,
+    /// What the device tells of each step of a burst: bits of the loss, first element of [`Place::State`] out of range.
+    Report,
 }
 
 /// A tensor, or a slice of one, as a kernel sees it: row-major.
@@ -103,7 +107,7 @@ impl Word {
 pub(super) struct Binding {
     /// Where.
     pub(super) place: Place,
-    /// Whether the kernel writes it (it may then read it, too).
+    /// Whether the kernel may write it.
     pub(super) write: bool,
     /// WGSL type of an element.
     element: &'static str,
@@ -140,6 +144,8 @@ pub(super) struct Kernel {
     pub(super) groups: [u32; 3],
     /// Rough number of operations of the whole kernel, for the length of submissions.
     pub(super) work: u64,
+    /// Bytes of all that it is bound to: what it moves at least, if it reads everything once.
+    pub(super) bytes: u64,
     /// Invocations of a workgroup.
     workgroup: [u32; 3],
     /// Declarations of its own: workgroup memory, functions.
@@ -158,6 +164,7 @@ impl Kernel {
             words: vec![Word::Plain(0)],
             groups: [1; 3],
             work: 0,
+            bytes: 0,
             workgroup,
             declarations: String::new(),
             body: String::new(),
@@ -210,14 +217,16 @@ impl Kernel {
 
     fn bind(&mut self, view: &View, write: bool, element: &'static str, by: usize) -> Bound {
         debug_assert!(by == 1 || view.by_four());
-        let binding = Binding { place: view.place, write, element, atomic: false };
+        self.bytes += 4 * view.len() as u64;
+        // All new parameters and states stand in one buffer, which is bound in one way at a time.
+        let writable = write || matches!(view.place, Place::New(_));
+        let binding = Binding { place: view.place, write: writable, element, atomic: false };
         let known = self.bindings.iter().position(|known| *known == binding && !write);
         let index = known.unwrap_or_else(|| {
             self.bindings.push(binding);
             self.bindings.len() - 1
         });
-        let first =
-            self.word(Word::Slice { first: (view.offset / by) as u32, advance: (view.advance / by) as u32 });
+        let first = self.word(Word::Slice { first: (view.offset / by) as u32, advance: (view.advance / by) as u32 });
         Bound { name: format!("b{}", index + 1), first }
     }
 

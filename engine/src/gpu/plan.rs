@@ -421,9 +421,9 @@ fn share(tensors: &[Tensor], lives: &[Option<(usize, usize)>]) -> (Vec<u32>, Vec
     let mut buffer_of = vec![0; tensors.len()];
     for at in order {
         let room = lives[at].and_then(|(first, last)| {
-            taken.iter().position(|lives| {
-                !lives.is_empty() && lives.iter().all(|&(from, to)| to < first || last < from)
-            })
+            taken
+                .iter()
+                .position(|lives| !lives.is_empty() && lives.iter().all(|&(from, to)| to < first || last < from))
         });
         let buffer = room.unwrap_or_else(|| {
             buffers.push(tensors[at].len);

@@ -43,6 +43,13 @@ pub struct Phase {
     pub states_out: Vec<NodeId>,
 }
 
+impl Phase {
+    /// What a step gives: the loss, then the new value of each parameter and of each state.
+    pub fn wanted(&self) -> Vec<NodeId> {
+        [&[self.loss][..], &self.params_out, &self.states_out].concat()
+    }
+}
+
 /// A whole experiment, ready to be priced and run. Its hash is its identity.
 #[derive(Clone, Debug)]
 pub struct Program {

@@ -9,8 +9,8 @@
 
 use crate::graph::{Graph, Node, NodeId, Op, Shape};
 
-use crate::reference::reduce::CHUNK;
 use super::analysis::{Analysis, is_elementwise, is_leaf};
+use crate::reference::reduce::CHUNK;
 
 /// When a node runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

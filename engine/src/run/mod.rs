@@ -4,9 +4,9 @@
 //!
 //! *Invariant:* result and trace depend on program, data and seed alone: not on the backend, nor on who watches.
 
-mod again;
 mod audit;
 mod evaluate;
+mod resident;
 mod segments;
 mod state;
 
@@ -15,11 +15,10 @@ use thiserror::Error;
 
 use crate::backend::{BackendError, Batch, Executor, Options, prepare};
 use crate::data::{DataError, Dataset, STREAM};
-use crate::graph::{GraphError, NodeId, Phase, Program};
+use crate::graph::{GraphError, Phase, Program};
 use crate::price::STEPS_MAX;
 use crate::random::Stream;
 
-pub use again::recompute;
 pub use audit::{Leak, audit};
 pub use evaluate::{METRIC_MAX, METRIC_ONE, Score, Trained, evaluate, fixed_point, scored};
 pub use segments::{segment_end, trace_root};
@@ -46,13 +45,20 @@ pub trait Watch {
         None
     }
 
-    /// Before a segment: the state that it starts from.
-    fn before(&mut self, segment: u16, state: &State) {
-        let _ = (segment, state);
-    }
-
     /// After a segment: the hash of its last state, and the one that [`Watch::inside`] asked for.
     fn segment(&mut self, segment: u16, leaf: Hash32, inside: Option<Hash32>) -> Control;
+
+    /// Before a segment on a backend that keeps the state: whether the CPU is to compute it too, and every bit to be
+    /// compared.
+    fn check(&mut self, segment: u16) -> bool {
+        let _ = segment;
+        false
+    }
+
+    /// After a segment that [`Watch::check`] asked for: the CPU has the same bits.
+    fn checked(&mut self, segment: u16) {
+        let _ = segment;
+    }
 
     /// The key with which the trained model is to be audited. None for no audit.
     fn audit(&mut self) -> Option<Hash32> {
@@ -87,6 +93,12 @@ pub enum RunError {
         step: u64,
         /// `loss`, or the name of the parameter or state.
         tensor: String,
+    },
+    /// The backend is not exact: the CPU came to another state.
+    #[error("segment {segment} has other bits on the CPU: the device is not exact")]
+    Inexact {
+        /// The segment that was computed twice.
+        segment: u16,
     },
     /// [`Watch`] ended it.
     #[error("the run was stopped")]
@@ -128,8 +140,8 @@ pub fn train(
         state: State::new(program, seed),
         trace: segments::Trace::new(steps, segments),
         tables: vec![0.0; program.tables.len()],
+        checked: None,
     };
-    watch.before(0, &run.state);
     for (phase, &count) in program.phases.iter().zip(&program.steps) {
         run.phase(phase, count, options, watch)?;
     }
@@ -196,13 +208,20 @@ struct Run<'a> {
     trace: segments::Trace,
     /// Value of each table at the last step.
     tables: Vec<f32>,
+    /// The state before a segment that is to be computed twice.
+    checked: Option<State>,
 }
 
 impl Run<'_> {
     fn phase(&mut self, phase: &Phase, steps: u32, options: &Options, watch: &mut dyn Watch) -> Result<(), RunError> {
-        let wanted: Vec<NodeId> =
-            [phase.loss].iter().chain(&phase.params_out).chain(&phase.states_out).copied().collect();
-        let mut executor = prepare(options, &phase.graph, &wanted)?;
+        let mut executor = prepare(options, &phase.graph, &phase.wanted())?;
+        if let Some(resident) = executor.resident() {
+            self.resident_phase(phase, u64::from(steps), resident, options, watch)?;
+            if let Some(last) = self.state.step.checked_sub(1) {
+                self.tables = self.tables_at(last);
+            }
+            return Ok(());
+        }
         for _ in 0..steps {
             let loss = self.step(phase, executor.as_mut())?;
             if watch.step(self.state.step, self.steps, loss) == Control::Stop {
@@ -215,13 +234,16 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Value of each table at a step.
+    fn tables_at(&self, step: u64) -> Vec<f32> {
+        self.program.tables.iter().map(|table| table.get(step as usize).copied().unwrap_or_default()).collect()
+    }
+
     /// One step: its loss.
     fn step(&mut self, phase: &Phase, executor: &mut dyn Executor) -> Result<f32, RunError> {
         let step = self.state.step;
         let [input, target] = self.data.batch(&self.stream, step as u32, phase.batch, phase.context)?;
-        for (value, table) in self.tables.iter_mut().zip(&self.program.tables) {
-            *value = table.get(step as usize).copied().unwrap_or_default();
-        }
+        self.tables = self.tables_at(step);
         let batch = Batch { inputs: [&input, &target], tables: &self.tables, seed: self.seed, step };
         let State { params, optimiser, .. } = &mut self.state;
         let loss = executor.step(&batch, params, optimiser)?;

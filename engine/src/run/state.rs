@@ -78,7 +78,7 @@ fn hash_elements(hasher: &mut blake3::Hasher, elements: &[f32]) {
 /// Whether an element has the largest magnitude that there is (or, were there one, is no number of the system).
 ///
 /// Adding what 2⁶⁰ lacks to 2³¹ sets the top bit of exactly those; a fold of `or` is a loop without branches.
-fn at_end(elements: &[f32]) -> bool {
+pub(super) fn at_end(elements: &[f32]) -> bool {
     const LACK: u32 = (1 << 31) - END_BITS;
     elements.iter().fold(0, |any, x| any | ((x.to_bits() & 0x7fff_ffff) + LACK)) >> 31 == 1
 }

@@ -56,7 +56,7 @@ pub(crate) fn options() -> impl Iterator<Item = Options> {
 }
 
 /// Where two tensors first differ, as bits.
-fn difference(a: &[f32], b: &[f32]) -> Option<String> {
+pub(crate) fn difference(a: &[f32], b: &[f32]) -> Option<String> {
     if a.len() != b.len() {
         return Some(format!("lengths {} and {}", a.len(), b.len()));
     }
@@ -66,8 +66,12 @@ fn difference(a: &[f32], b: &[f32]) -> Option<String> {
     Some(format!("{count} differ, first at {at}: {a:e} ({:08x}) and {b:e} ({:08x})", a.to_bits(), b.to_bits()))
 }
 
-/// Asserts that the backend gives the reference's bits, in a first run and in a second one.
+/// Asserts that the backend gives the reference's bits, in a first run and in a second one. Within [`crate::gpu::on`] the
+/// backend is the GPU's.
 pub(crate) fn agree(name: &str, graph: &Graph, wanted: &[NodeId], point: &Point) {
+    if crate::gpu::is_on() {
+        return crate::gpu::agree(name, graph, wanted, point);
+    }
     let want = point.run(&mut Reference::new(graph, wanted), wanted.len()).unwrap();
     for options in options() {
         // Two threads share even the smallest work.
@@ -142,7 +146,7 @@ const BINARY: [Binary; 9] =
     [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Max, Binary::Min, Binary::Lt, Binary::Le, Binary::Eq];
 
 #[test]
-fn every_operation_in_every_case_and_its_gradients() {
+pub(crate) fn every_operation_in_every_case_and_its_gradients() {
     let mut had = BTreeSet::new();
     for case in CASES {
         let mut built = case.build();
@@ -176,7 +180,7 @@ fn every_operation_in_every_case_and_its_gradients() {
 }
 
 #[test]
-fn every_elementwise_operation_on_hostile_numbers() {
+pub(crate) fn every_elementwise_operation_on_hostile_numbers() {
     // More than a block, not a multiple of any width, and enough to be shared among threads.
     let shape = [9, 3001];
     let count = 9 * 3001;
@@ -208,7 +212,7 @@ fn every_elementwise_operation_on_hostile_numbers() {
 }
 
 #[test]
-fn integers_masks_and_constants() {
+pub(crate) fn integers_masks_and_constants() {
     let mut g = Graph::default();
     let x = param(&mut g, 0, &[6, 700]);
     let ids = g.input(0, Shape(vec![6, 700]), DType::I32).unwrap();
@@ -251,7 +255,7 @@ fn integers_masks_and_constants() {
 }
 
 #[test]
-fn reductions_over_every_set_of_axes() {
+pub(crate) fn reductions_over_every_set_of_axes() {
     for shape in [&[3, 5, 7, 2][..], &[2, 300, 1, 33], &[1, 9001], &[9001, 1], &[70, 600], &[5000, 2], &[]] {
         let mut g = Graph::default();
         let x = param(&mut g, 0, shape);
@@ -273,7 +277,7 @@ fn reductions_over_every_set_of_axes() {
 }
 
 #[test]
-fn a_sum_of_more_than_a_block_of_blocks() {
+pub(crate) fn a_sum_of_more_than_a_block_of_blocks() {
     let mut g = Graph::default();
     let x = param(&mut g, 0, &[4099]);
     let wide = g.broadcast_to(x, Shape(vec![4101, 4099])).unwrap();
@@ -286,7 +290,7 @@ fn a_sum_of_more_than_a_block_of_blocks() {
 }
 
 #[test]
-fn rows_of_every_length() {
+pub(crate) fn rows_of_every_length() {
     for n in [2, 15, 16, 17, 64, 333, 4096, 5000] {
         let rows = if n > 1000 { 3 } else { 40 };
         let mut g = Graph::default();
@@ -316,7 +320,7 @@ fn rows_of_every_length() {
 }
 
 #[test]
-fn products_of_every_shape_and_orientation() {
+pub(crate) fn products_of_every_shape_and_orientation() {
     let shapes = [
         (0, 1, 1, 1),
         (0, 3, 5, 255),
@@ -351,7 +355,7 @@ fn products_of_every_shape_and_orientation() {
 }
 
 #[test]
-fn attention_of_every_kind() {
+pub(crate) fn attention_of_every_kind() {
     let scale = 0.37f32.to_bits();
     let plain = Attention { causal: false, window: 0, scale, soft_cap: 0 };
     let causal = Attention { causal: true, ..plain };
@@ -397,7 +401,7 @@ fn attention_of_every_kind() {
 }
 
 #[test]
-fn random_numbers_depend_on_their_place_alone() {
+pub(crate) fn random_numbers_depend_on_their_place_alone() {
     let mut g = Graph::default();
     let wanted: Vec<NodeId> = [Random::Uniform, Random::Normal]
         .into_iter()
@@ -412,7 +416,7 @@ fn random_numbers_depend_on_their_place_alone() {
 }
 
 #[test]
-fn moved_elements_keep_their_bits() {
+pub(crate) fn moved_elements_keep_their_bits() {
     let mut g = Graph::default();
     let x = param(&mut g, 0, &[5, 37, 4, 18]);
     let mut wanted = vec![];
@@ -439,7 +443,7 @@ fn moved_elements_keep_their_bits() {
 }
 
 #[test]
-fn an_instruction_set_that_the_processor_lacks_is_an_error() {
+pub(crate) fn an_instruction_set_that_the_processor_lacks_is_an_error() {
     let graph = Graph::default();
     for isa in [Isa::Scalar, Isa::Neon, Isa::Avx2, Isa::Avx512] {
         let options = Options { kind: Kind::Cpu, threads: 1, isa: Some(isa), fuse: true, micro_batch: None };
@@ -451,7 +455,7 @@ fn an_instruction_set_that_the_processor_lacks_is_an_error() {
 }
 
 #[test]
-fn a_feed_that_does_not_fit_is_an_error() {
+pub(crate) fn a_feed_that_does_not_fit_is_an_error() {
     let mut g = Graph::default();
     let (x, s) = (param(&mut g, 1, &[3]), g.state(0, Shape(vec![3])).unwrap());
     let ids = g.input(0, Shape(vec![3]), DType::I32).unwrap();

@@ -115,7 +115,7 @@ fn grow(g: &mut Graph, numbers: &mut Numbers, nodes: &[NodeId], ids: &mut Vec<No
 }
 
 #[test]
-fn random_graphs_have_the_bits_of_the_reference() {
+pub(crate) fn random_graphs_have_the_bits_of_the_reference() {
     let mut had = BTreeSet::new();
     for seed in 0..graphs() {
         let name = format!("graph {seed}");
@@ -175,7 +175,7 @@ pub(crate) fn start(program: &Program) -> (Point, Vec<NodeId>) {
         tables: program.tables.iter().map(|table| table[0]).collect(),
         step: 0,
     };
-    (point, [&[phase.loss][..], &phase.params_out, &phase.states_out].concat())
+    (point, phase.wanted())
 }
 
 /// Runs some steps and gives everything that came out.
@@ -194,7 +194,7 @@ pub(crate) fn train(program: &Program, executor: &mut dyn Executor, steps: u64) 
 }
 
 #[test]
-fn training_steps_have_the_bits_of_the_reference() {
+pub(crate) fn training_steps_have_the_bits_of_the_reference() {
     let programs = [
         ("gpt", gpt(&Gpt { width: 24, context: 20, ..Gpt::TINY })),
         ("windowed gpt", gpt(&Gpt { window: 5, depth: 2, key_heads: 1, ..Gpt::TINY })),
@@ -212,7 +212,7 @@ fn training_steps_have_the_bits_of_the_reference() {
 }
 
 #[test]
-fn a_large_step_is_the_same_under_every_option() {
+pub(crate) fn a_large_step_is_the_same_under_every_option() {
     // Too large for the reference in a test, but large enough that every kind of step is shared among threads.
     let program = gpt(&Gpt { width: 64, context: 64, batch: 6, vocab: 50, ..Gpt::TINY });
     let (_, wanted) = start(&program);
@@ -227,7 +227,7 @@ fn a_large_step_is_the_same_under_every_option() {
 }
 
 #[test]
-fn chains_of_an_optimiser_become_one_pass() {
+pub(crate) fn chains_of_an_optimiser_become_one_pass() {
     // With fusion the step of a large parameter must not need memory for each of its nodes.
     let mut g = Graph::default();
     let shape = || Shape(vec![1000, 1000]);
@@ -250,7 +250,7 @@ fn chains_of_an_optimiser_become_one_pass() {
 }
 
 #[test]
-fn an_attention_graph_with_shared_operands() {
+pub(crate) fn an_attention_graph_with_shared_operands() {
     let mut g = Graph::default();
     let x = g.param(0, Shape(vec![2, 2, 70, 6])).unwrap();
     let options = Attention { causal: true, window: 0, scale: 0.4f32.to_bits(), soft_cap: 0 };

@@ -25,7 +25,7 @@ fn peak() -> usize {
 fn measure(sizes: &Gpt, micro_batch: u32) -> (usize, usize) {
     let program = gpt(sizes);
     let phase = &program.phases[0];
-    let wanted: Vec<NodeId> = [&[phase.loss][..], &phase.params_out, &phase.states_out].concat();
+    let wanted: Vec<NodeId> = phase.wanted();
     let mut params: Vec<Vec<f32>> = program.params.iter().map(|param| init(param, &Seed([5; 32]))).collect();
     let mut states: Vec<Vec<f32>> =
         program.states.iter().map(|state| vec![0.5; state.shape.elements() as usize]).collect();

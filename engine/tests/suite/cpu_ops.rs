@@ -36,7 +36,7 @@ fn convolution(options: Conv2d, x_shape: [u32; 4], w_shape: [u32; 4]) {
 }
 
 #[test]
-fn convolutions_of_every_geometry() {
+pub(crate) fn convolutions_of_every_geometry() {
     let lopsided = Conv2d { groups: 2, ..LOPSIDED };
     let wide = Conv2d { stride: [1, 3], padding: [0, 2], dilation: [1, 4], groups: 1 };
     let cases: [(Conv2d, [u32; 4], [u32; 4]); 23] = [
@@ -75,7 +75,7 @@ fn convolutions_of_every_geometry() {
 }
 
 #[test]
-fn random_convolutions() {
+pub(crate) fn random_convolutions() {
     for seed in 0..40 {
         let mut numbers = Numbers::new(&format!("convolution {seed}"));
         let mut below = |n: u32| (numbers.uniform() * f64::from(n)) as u32;
@@ -92,7 +92,7 @@ fn random_convolutions() {
 }
 
 #[test]
-fn running_sums_along_every_axis() {
+pub(crate) fn running_sums_along_every_axis() {
     for shape in [
         &[1][..],
         &[255],
@@ -117,7 +117,7 @@ fn running_sums_along_every_axis() {
 }
 
 #[test]
-fn gathered_and_scattered_along_every_axis() {
+pub(crate) fn gathered_and_scattered_along_every_axis() {
     let cases: [(&[u32], &[u32], u8); 7] = [
         (&[7], &[300], 0),
         (&[5, 9], &[5, 4], 1),
@@ -151,7 +151,7 @@ fn gathered_and_scattered_along_every_axis() {
 }
 
 #[test]
-fn the_largest_of_every_number() {
+pub(crate) fn the_largest_of_every_number() {
     for n in [1u32, 2, 16, 17, 100, 1000] {
         let rows = 2000 / n + 1;
         let mut g = Graph::default();

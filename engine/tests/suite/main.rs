@@ -13,6 +13,7 @@ mod cpu_fuzz;
 mod cpu_memory;
 mod cpu_ops;
 mod cpu_slices;
+mod gpu;
 mod gradients;
 mod misfits;
 mod price;

@@ -12,14 +12,15 @@ use cairn_protocol::{Hash32, Seed};
 use crate::cpu_exact::options;
 use crate::programs::{Gpt, gpt};
 
-const VOCAB: u32 = 256;
-const SEED: Seed = Seed([7; 32]);
-const OPTIONS: Options = Options { kind: Kind::Reference, threads: 1, isa: None, fuse: false, micro_batch: None };
+pub(crate) const VOCAB: u32 = 256;
+pub(crate) const SEED: Seed = Seed([7; 32]);
+pub(crate) const OPTIONS: Options =
+    Options { kind: Kind::Reference, threads: 1, isa: None, fuse: false, micro_batch: None };
 
 /// Every text below repeats this, so that a bigram model can learn it.
-const PHRASE: &[u8] = b"to be or not to be, that is the question: ";
+pub(crate) const PHRASE: &[u8] = b"to be or not to be, that is the question: ";
 
-fn text() -> Dataset {
+pub(crate) fn text() -> Dataset {
     Dataset::load("bytes", &PHRASE.repeat(30)).unwrap()
 }
 
@@ -54,7 +55,7 @@ fn phase(share_ppm: u32, batch: u32, context: u32) -> Phase {
 }
 
 /// Two phases with other batches and contexts; `lr` at every step.
-fn bigram(steps: [u32; 2], lr: f32) -> Program {
+pub(crate) fn bigram(steps: [u32; 2], lr: f32) -> Program {
     let mut eval = Graph::default();
     let table = eval.param(0, shape(&[VOCAB, VOCAB])).unwrap();
     let x = eval.input(0, shape(&[3, 6]), DType::I32).unwrap();
@@ -79,13 +80,13 @@ fn bigram(steps: [u32; 2], lr: f32) -> Program {
 
 /// Records what it is told; stops after a step or segment if asked to.
 #[derive(Default)]
-struct Follow {
-    losses: Vec<f32>,
-    segments: Vec<(u16, Hash32, Option<Hash32>)>,
-    lengths: Vec<u64>,
-    inside: Option<u64>,
-    stop_after_step: Option<u64>,
-    stop_after_segment: Option<u16>,
+pub(crate) struct Follow {
+    pub(crate) losses: Vec<f32>,
+    pub(crate) segments: Vec<(u16, Hash32, Option<Hash32>)>,
+    pub(crate) lengths: Vec<u64>,
+    pub(crate) inside: Option<u64>,
+    pub(crate) stop_after_step: Option<u64>,
+    pub(crate) stop_after_segment: Option<u16>,
 }
 
 fn stop(when: bool) -> Control {

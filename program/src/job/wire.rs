@@ -331,10 +331,8 @@ pub enum Message {
         seed: u8,
         /// Index of the segment.
         segment: u16,
-        /// The leaf that the run reached.
-        leaf: Hash32,
-        /// The leaf that the processor reached from the same state.
-        again: Hash32,
+        /// Whether it has the same bits there. If not, the run ends.
+        agrees: bool,
     },
     /// Adapters of this machine.
     Adapters(BoundedVec<AdapterInfo, ADAPTERS_MAX>),

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 
 use cairn_engine::backend::{Isa, Kind, Options};
 use cairn_engine::data::Dataset;
-use cairn_engine::run::{Control, Finished, Leak, RunError, State, Watch, recompute, train};
+use cairn_engine::run::{Control, Finished, Leak, RunError, Watch, train};
 use cairn_protocol::limits::SEGMENTS;
 use cairn_protocol::{BoundedVec, CommitId, Hash32, Seed, Text, VerifierKey, inside_step};
 
@@ -55,11 +55,9 @@ pub fn work(request: &Request, report: &mut Report<'_>) -> io::Result<()> {
         return report(Message::Failed(Text::truncated("a replay compares bits: it needs an exact backend")));
     }
     for (index, seed) in (0u8..).zip(seeds.iter()) {
-        let audit = audit
-            .filter(|audit| audit.seed == index)
-            .map(|audit| Again::new(audit.segment, &traced, &data, seed, &options));
+        let audit = audit.filter(|audit| audit.seed == index).map(|audit| audit.segment);
         let every = traced.steps.div_ceil(STEP_REPORTS).max(1);
-        let run = Run { seed: index, every, replay, audit, report, broken: None };
+        let run = Run { seed: index, every, replay, audit, audited: None, report, broken: None };
         if !run.run(&traced, &data, seed, &options)? {
             break;
         }
@@ -152,28 +150,6 @@ struct Replay {
     audit: Hash32,
 }
 
-/// A segment that is computed once more, on the processor, from the state that the run had before it.
-struct Again<'a> {
-    segment: u16,
-    traced: &'a Traced,
-    data: &'a Dataset,
-    seed: &'a Seed,
-    options: Options,
-    state: Option<State>,
-}
-
-impl<'a> Again<'a> {
-    fn new(segment: u16, traced: &'a Traced, data: &'a Dataset, seed: &'a Seed, options: &Options) -> Self {
-        let options = Options { kind: Kind::Cpu, isa: None, micro_batch: None, ..*options };
-        Self { segment, traced, data, seed, options, state: None }
-    }
-
-    fn compute(self) -> Result<Hash32, RunError> {
-        let Some(state) = self.state else { return Err(RunError::Program("no state was kept".into())) };
-        recompute(&self.traced.program, self.data, self.seed, SEGMENTS, self.segment, state, &self.options)
-    }
-}
-
 /// One run that reports as it goes.
 struct Run<'a, 'b> {
     seed: u8,
@@ -181,8 +157,10 @@ struct Run<'a, 'b> {
     every: u64,
     /// What a replay does besides running.
     replay: Option<Replay>,
-    /// The segment that is computed once more.
-    audit: Option<Again<'a>>,
+    /// The segment that the processor is to compute too.
+    audit: Option<u16>,
+    /// A segment that it computed, with the same bits.
+    audited: Option<u16>,
     report: &'a mut Report<'b>,
     /// Why the last report could not be delivered.
     broken: Option<io::Error>,
@@ -205,6 +183,10 @@ impl Run<'_, '_> {
             }
             Err(RunError::Diverged { step, tensor }) => {
                 (Message::Diverged { seed, step, tensor: Text::truncated(&tensor) }, false)
+            }
+            Err(error @ RunError::Inexact { segment }) => {
+                (self.report)(Message::Audited { seed, segment, agrees: false })?;
+                (Message::Failed(Text::truncated(&error.to_string())), false)
             }
             Err(error) => (Message::Failed(Text::truncated(&error.to_string())), false),
         };
@@ -251,23 +233,19 @@ impl Watch for Run<'_, '_> {
         self.replay.map(|replay| replay.audit)
     }
 
-    fn before(&mut self, segment: u16, state: &State) {
-        if let Some(again) = &mut self.audit
-            && again.segment == segment
-        {
-            again.state = Some(state.clone());
-        }
+    fn check(&mut self, segment: u16) -> bool {
+        self.audit == Some(segment)
+    }
+
+    fn checked(&mut self, segment: u16) {
+        self.audited = Some(segment);
     }
 
     fn segment(&mut self, segment: u16, leaf: Hash32, inside: Option<Hash32>) -> Control {
-        if let Some(again) = self.audit.take_if(|again| again.segment == segment) {
-            let message = match again.compute() {
-                Ok(again) => Message::Audited { seed: self.seed, segment, leaf, again },
-                Err(error) => Message::Failed(Text::truncated(&format!("the audit of segment {segment}: {error}"))),
-            };
-            if self.tell(message) == Control::Stop {
-                return Control::Stop;
-            }
+        if let Some(segment) = self.audited.take()
+            && self.tell(Message::Audited { seed: self.seed, segment, agrees: true }) == Control::Stop
+        {
+            return Control::Stop;
         }
         match inside {
             Some(inside) => self.tell(Message::Segment { seed: self.seed, segment, leaf, inside }),

@@ -10,7 +10,7 @@ use cairn_program::{KnobValue, Limits, TraceContext, Traced, knobs, trace};
 use cairn_protocol::{Hash32, Seed};
 
 /// Every example and the track that it is for.
-const EXAMPLES: [(&str, &str); 9] = [
+pub(crate) const EXAMPLES: [(&str, &str); 9] = [
     ("adamw", "shakespeare-small"),
     ("cnn", "shakespeare-small"),
     ("gpt", "shakespeare-small"),

@@ -7,6 +7,7 @@ mod common;
 mod cpython;
 mod differential;
 mod examples;
+mod gpu;
 mod identity;
 mod language;
 mod manual;

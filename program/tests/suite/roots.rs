@@ -27,7 +27,7 @@ impl Watch for Unwatched {
 }
 
 /// A shipped track: what its files say.
-struct Track {
+pub(crate) struct Track {
     source: String,
     data: Dataset,
     context: TraceContext,
@@ -36,7 +36,7 @@ struct Track {
 }
 
 impl Track {
-    fn open(name: &str) -> Self {
+    pub(crate) fn open(name: &str) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tracks").join(name);
         let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
         let record: toml::Table = read("track.toml").parse().unwrap();
@@ -55,7 +55,7 @@ impl Track {
         Self { source: read("train.py"), data, context, segments: number("segments") as u16, pinned }
     }
 
-    fn root_is_pinned(&self, options: &Options) {
+    pub(crate) fn root_is_pinned(&self, options: &Options) {
         let traced = trace(&self.source, &self.context, &Limits::default()).unwrap();
         assert_eq!(traced.graph.to_string(), self.pinned["graph"].as_str().unwrap());
         let run = &self.pinned["runs"][0];

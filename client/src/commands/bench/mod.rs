@@ -3,6 +3,7 @@
 //! *Invariant:* what is compared is measured in turns; trainings run in processes of their own, so that memory is
 //! theirs alone.
 
+mod gpu;
 mod peer;
 mod report;
 
@@ -68,12 +69,13 @@ pub(crate) fn run(context: &Context, options: &Bench) -> anyhow::Result<()> {
 
 type Measure = fn(&mut Running<'_>, &mut Report) -> anyhow::Result<()>;
 
-const PARTS: [(Part, Measure); 6] = [
+const PARTS: [(Part, Measure); 7] = [
     (Part::Peak, |bench, report| bench.peak(report)),
     (Part::Products, |bench, report| bench.products(report)),
     (Part::Steps, |bench, report| bench.steps(report)),
     (Part::Hashes, |bench, report| bench.hashes(report)),
     (Part::Ops, |bench, report| bench.ops(report)),
+    (Part::Gpu, |bench, report| bench.gpu(report)),
     (Part::Against, |bench, report| bench.against(report)),
 ];
 
@@ -81,10 +83,12 @@ impl Bench {
     fn wants(&self, part: Part) -> bool {
         match part {
             Part::Against => self.against.is_some(),
+            Part::Gpu => self.gpu.is_some(),
             Part::Ops if self.ops => true,
             _ if !self.only.is_empty() => self.only.contains(&part),
             Part::Ops => false,
-            _ => true,
+            // A GPU is measured alone.
+            _ => self.gpu.is_none(),
         }
     }
 
@@ -107,6 +111,10 @@ impl Bench {
 
     /// Numbers of threads, as many as there are processors at most unless they are named.
     fn threads(&self) -> Vec<u16> {
+        // Against a GPU, or another system on it, there is one comparison.
+        if self.gpu.is_some() && self.threads.is_empty() {
+            return vec![processors()];
+        }
         if self.threads.is_empty() { (1..=processors().min(2)).collect() } else { self.threads.clone() }
     }
 }
@@ -238,8 +246,14 @@ impl Running<'_> {
         for (name, model) in models {
             for &threads in &threads {
                 self.next(&format!("{name} against PyTorch, {threads} threads"))?;
-                let torch = |compile| Peer::torch(self.context, &model, threads, &self.options.python, compile);
-                let mut peers = vec![Peer::cairn(self.context, &name, threads)?, torch(false)?];
+                let device = if self.options.gpu.is_some() { &self.options.device } else { "cpu" };
+                let python = (self.options.python.as_str(), device);
+                let torch = |compile| Peer::torch(self.context, &model, threads, python, compile);
+                let own = match &self.options.gpu {
+                    Some(gpu) => Peer::gpu(self.context, &name, gpu::choice(gpu)?)?,
+                    None => Peer::cairn(self.context, &name, threads)?,
+                };
+                let mut peers = vec![own, torch(false)?];
                 if !self.options.no_compile {
                     peers.push(torch(true)?);
                 }

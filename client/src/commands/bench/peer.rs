@@ -11,9 +11,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use cairn_engine::backend::Tensor;
+use cairn_engine::backend::{Kind, Options, Tensor};
 use cairn_engine::bench::{Model, Trainer, options};
 use cairn_engine::data::{Dataset, STREAM};
+use cairn_engine::gpu::{Choice, Form};
 use cairn_engine::random::Stream;
 use cairn_program::{Limits, TraceContext, trace};
 use cairn_protocol::Seed;
@@ -48,6 +49,18 @@ pub(super) struct Ready {
     pub(super) planned_bytes: u64,
     #[serde(default)]
     pub(super) steps_of_run: u64,
+    /// What the kernels of a step are and do, on a GPU.
+    #[serde(default)]
+    pub(super) kernels: Vec<Kernels>,
+}
+
+/// Kernels of one name in a training step.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Kernels {
+    pub(super) name: String,
+    pub(super) dispatches: u64,
+    pub(super) operations: u64,
+    pub(super) bytes: u64,
 }
 
 /// What a peer says after some steps.
@@ -80,16 +93,23 @@ impl Peer {
         Self::start(context, "cairn".into(), command, &[])
     }
 
+    /// This program, training a model on a GPU.
+    pub(super) fn gpu(context: &Context, subject: &str, choice: Choice) -> anyhow::Result<Self> {
+        let mut command = Command::new(own_binary()?);
+        command.args(["bench-peer", subject, "1", "--gpu", &format!("{}:{}", choice.adapter, choice.form.name())]);
+        Self::start(context, "cairn".into(), command, &[])
+    }
+
     /// PyTorch, training a model.
     pub(super) fn torch(
         context: &Context,
         model: &Model,
         threads: u16,
-        python: &str,
+        (python, device): (&str, &str),
         compile: bool,
     ) -> anyhow::Result<Self> {
         let mut command = Command::new(python);
-        command.args(["-c", TORCH, "--threads", &threads.to_string()]);
+        command.args(["-c", TORCH, "--threads", &threads.to_string(), "--device", device]);
         command.args(compile.then_some("--compile"));
         let name = if compile { "torch.compile" } else { "torch eager" };
         Self::start(context, name.into(), command, &start_of(model, threads)?)
@@ -216,9 +236,20 @@ fn sizes(model: &Model) -> Value {
 }
 
 /// `cairn bench-peer`: trains until its input ends.
-pub(crate) fn serve(subject: &str, threads: u16) -> anyhow::Result<()> {
+pub(crate) fn serve(subject: &str, threads: u16, gpu: Option<&str>) -> anyhow::Result<()> {
     let idle = status("VmRSS:");
-    let mut trainer = trainer(subject, threads)?;
+    let mut options = options(usize::from(threads));
+    if let Some(gpu) = gpu {
+        options.kind = Kind::Gpu(choice(gpu).ok_or_else(|| anyhow!("`{gpu}` is no GPU and form"))?);
+    }
+    let mut trainer = trainer(subject, &options)?;
+    let kernels = trainer.gpu().map(cairn_engine::gpu::Gpu::costs).unwrap_or_default();
+    let kernels = kernels.into_iter().map(|cost| Kernels {
+        name: cost.label.to_string(),
+        dispatches: cost.dispatches,
+        operations: cost.operations,
+        bytes: cost.bytes,
+    });
     let ready = Ready {
         ready: format!("cairn {}", env!("CARGO_PKG_VERSION")),
         idle_rss_bytes: idle,
@@ -226,6 +257,7 @@ pub(crate) fn serve(subject: &str, threads: u16) -> anyhow::Result<()> {
         priced_bytes: trainer.priced_bytes(),
         planned_bytes: trainer.planned_bytes(),
         steps_of_run: trainer.program().steps.iter().map(|&steps| u64::from(steps)).sum(),
+        kernels: kernels.collect(),
     };
     say(&ready)?;
     for line in std::io::stdin().lock().lines() {
@@ -256,11 +288,18 @@ fn say(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-fn trainer(subject: &str, threads: u16) -> anyhow::Result<Trainer> {
+/// A GPU and a form, as [`Peer::gpu`] writes them.
+fn choice(text: &str) -> Option<Choice> {
+    let (adapter, form) = text.split_once(':')?;
+    let form = Form::ALL.into_iter().find(|known| known.name() == form)?;
+    Some(Choice { adapter: adapter.parse().ok()?, form })
+}
+
+fn trainer(subject: &str, options: &Options) -> anyhow::Result<Trainer> {
     match subject.strip_prefix(BASELINE) {
         None => {
             let model = Model::named(subject).ok_or_else(|| anyhow!("there is no model `{subject}`"))?;
-            Ok(Trainer::new(&model, &options(usize::from(threads)))?)
+            Ok(Trainer::new(&model, options)?)
         }
         Some(track) => {
             let track = Definition::shipped(track).ok_or_else(|| anyhow!("no track `{track}` ships"))??;
@@ -277,7 +316,7 @@ fn trainer(subject: &str, threads: u16) -> anyhow::Result<Trainer> {
             let Some(phase) = traced.program.phases.first() else { bail!("a program without phases") };
             let seed = Seed::numbered(1);
             let batch = data.batch(&Stream::new(&seed, STREAM, ""), 0, phase.batch, phase.context)?;
-            Ok(Trainer::of(traced.program, batch, &options(usize::from(threads)))?)
+            Ok(Trainer::of(traced.program, batch, options)?)
         }
     }
 }

@@ -21,7 +21,59 @@ pub(super) struct Report {
     pub(super) memory: Vec<MemoryRow>,
     pub(super) hashes: Option<Hashes>,
     pub(super) ops: Vec<OpRow>,
+    pub(super) gpu: Option<GpuReport>,
     pub(super) against: Vec<AgainstRow>,
+}
+
+/// What a GPU does.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct GpuReport {
+    pub(super) name: String,
+    pub(super) driver: String,
+    pub(super) backend: &'static str,
+    pub(super) form: &'static str,
+    pub(super) peak_gflops: f64,
+    pub(super) dispatch_us: f64,
+    pub(super) products: Vec<GpuProductRow>,
+    pub(super) steps: Vec<GpuStepRow>,
+    pub(super) kernels: Vec<GpuKernelRow>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct GpuProductRow {
+    pub(super) kind: &'static str,
+    pub(super) shape: String,
+    #[serde(serialize_with = "spread")]
+    pub(super) gflops: Spread,
+    pub(super) share: f64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct GpuStepRow {
+    pub(super) model: String,
+    pub(super) parameters: u64,
+    #[serde(serialize_with = "spread")]
+    pub(super) ms: Spread,
+    pub(super) examples_per_second: f64,
+    pub(super) threads: u16,
+    #[serde(serialize_with = "spread")]
+    pub(super) cpu_ms: Spread,
+    #[serde(serialize_with = "spread")]
+    pub(super) ratio: Spread,
+    pub(super) dispatches: u64,
+    pub(super) dispatch_share: f64,
+    pub(super) operations: u64,
+    pub(super) bytes: u64,
+    pub(super) device_bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct GpuKernelRow {
+    pub(super) model: String,
+    pub(super) kernel: String,
+    pub(super) dispatches: u64,
+    pub(super) operations: u64,
+    pub(super) bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -123,6 +175,11 @@ impl Report {
     pub(super) fn text(&self, markdown: bool) -> String {
         let isas = self.isas.join(", ");
         let mut text = format!("{}, {} processors, {isas}; cairn {}\n", self.processor, self.processors, self.version);
+        if let Some(GpuReport { name, driver, backend, form, peak_gflops, dispatch_us, .. }) = &self.gpu {
+            text += &format!(
+                "{name} ({driver}, {backend}), products {form}; peak {peak_gflops:.0} GFLOP/s, {dispatch_us:.1} µs a dispatch\n"
+            );
+        }
         for (title, table) in self.tables(markdown) {
             let table = table.trim_fmt();
             text += &if markdown { format!("\n### {title}\n\n{table}\n") } else { format!("\n{title}\n{table}\n") };
@@ -190,6 +247,34 @@ impl Report {
             "Time for each metered operation, against a matrix product's",
             &["operation", "metered", "ms", "ratio", "quartiles", ""],
             self.ops(),
+        );
+        add(
+            "Matrix products on the GPU, share of its peak",
+            &["product", "kind", "GFLOP/s", "quartiles", "share"],
+            self.gpu_products(),
+        );
+        add(
+            "Training steps on the GPU, in turns with the processor",
+            &[
+                "model",
+                "parameters",
+                "ms",
+                "quartiles",
+                "examples/s",
+                "processor ms (threads)",
+                "times as fast",
+                "dispatches",
+                "their share",
+                "operations",
+                "bound",
+                "memory",
+            ],
+            self.gpu_steps(),
+        );
+        add(
+            "Kernels of a training step on the GPU",
+            &["model", "kernel", "dispatches", "operations", "bound"],
+            self.gpu_kernels(),
         );
         add(
             "Against other systems, one process each, in turns",
@@ -281,6 +366,44 @@ impl Report {
             ]
         };
         self.ops.iter().map(row).collect()
+    }
+
+    fn gpu_products(&self) -> Vec<Vec<String>> {
+        let row = |row: &GpuProductRow| {
+            let GpuProductRow { kind, shape, gflops, share } = row;
+            let range = format!("{:.1}–{:.1}", gflops.low, gflops.high);
+            vec![shape.clone(), (*kind).into(), format!("{:.1}", gflops.median), range, percent(*share)]
+        };
+        self.gpu.iter().flat_map(|gpu| &gpu.products).map(row).collect()
+    }
+
+    fn gpu_steps(&self) -> Vec<Vec<String>> {
+        let row = |row: &GpuStepRow| {
+            vec![
+                row.model.clone(),
+                row.parameters.to_string(),
+                ms(row.ms.median),
+                format!("{}–{}", ms(row.ms.low), ms(row.ms.high)),
+                format!("{:.0}", row.examples_per_second),
+                format!("{} ({})", ms(row.cpu_ms.median), row.threads),
+                times(row.ratio.median),
+                row.dispatches.to_string(),
+                percent(row.dispatch_share),
+                format::operations(row.operations),
+                format::bytes(row.bytes),
+                format::bytes(row.device_bytes),
+            ]
+        };
+        self.gpu.iter().flat_map(|gpu| &gpu.steps).map(row).collect()
+    }
+
+    fn gpu_kernels(&self) -> Vec<Vec<String>> {
+        let row = |row: &GpuKernelRow| {
+            let operations = format::operations(row.operations);
+            let (model, kernel) = (row.model.clone(), row.kernel.clone());
+            vec![model, kernel, row.dispatches.to_string(), operations, format::bytes(row.bytes)]
+        };
+        self.gpu.iter().flat_map(|gpu| &gpu.kernels).map(row).collect()
     }
 
     fn against(&self) -> Vec<Vec<String>> {

@@ -4,52 +4,12 @@ use std::collections::BTreeMap;
 
 use crate::graph::{DType, NodeId, Op, Shape};
 
-use super::super::elementwise::{Instruction, Operand, Operation, Program, Scalar, Vector, Walk};
+use super::super::elementwise::{Instruction, Operand, Operation, Program, Scalar, Vector};
 use super::super::memory::Place;
-use crate::plan::analysis::Value;
 use super::layout::Layout;
+use crate::plan::analysis::Value;
 use crate::plan::slices::takes_slice;
-
-/// How a smaller tensor fills the elements of a larger one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Spread {
-    /// Element by element.
-    Same,
-    /// See [`Operation::Repeat`].
-    Repeat(usize, usize),
-    /// See [`Operation::Walk`].
-    Walk(Walk),
-}
-
-/// Distances of `shape`'s elements along the axes of `to`, to which it broadcasts.
-fn distances(shape: &Shape, to: &Shape) -> Vec<usize> {
-    let missing = to.0.len() - shape.0.len();
-    let mut distances = vec![0; to.0.len()];
-    let mut distance = 1;
-    for (axis, &len) in shape.0.iter().enumerate().rev() {
-        distances[missing + axis] = if len == 1 { 0 } else { distance };
-        distance *= len as usize;
-    }
-    distances
-}
-
-/// How a tensor with these distances along the axes of `shape` fills it.
-fn spread(distances: &[usize], shape: &Shape) -> Spread {
-    let mut walk: Walk = Vec::new();
-    for (&len, &distance) in shape.0.iter().zip(distances).filter(|&(&len, _)| len != 1) {
-        let len = len as usize;
-        match walk.last_mut() {
-            Some((outer, outside)) if *outside == len * distance => (*outer, *outside) = (*outer * len, distance),
-            _ => walk.push((len, distance)),
-        }
-    }
-    let moving: Vec<usize> = (0..walk.len()).filter(|&axis| walk[axis].1 != 0).collect();
-    match (&moving[..], walk.len()) {
-        (&[0], 1) => Spread::Same,
-        (&[axis], _) => Spread::Repeat(walk[axis + 1..].iter().map(|(len, _)| len).product(), walk[axis].0),
-        _ => Spread::Walk(walk),
-    }
-}
+use crate::plan::spread::Spread;
 
 /// Lowers a unit.
 pub(super) fn program(layout: &Layout<'_, '_>, unit: &[NodeId]) -> Program {
@@ -133,20 +93,12 @@ impl Chain<'_, '_, '_> {
             return (Source::Operand(Operand::Vector(vector)), Spread::Same);
         }
         let place = layout.place(under, slice);
-        // From the innermost tensor outwards, an axis that is broadcast once stays so.
-        let mut inner = layout.shape(under, slice);
+        let inner = layout.shape(under, slice);
         if inner.elements() == 1 {
             return (Source::Operand(self.scalar(Scalar::Memory(place))), Spread::Same);
         }
-        let mut along = distances(&inner, &inner);
-        let outwards = steps.iter().rev().skip(1).map(|&(id, slice)| layout.shape(id, slice));
-        for outer in outwards.chain([shape.clone()]) {
-            let missing = outer.0.len() - inner.0.len();
-            let mut wider = vec![0; missing];
-            wider.extend(along.iter().zip(&inner.0).map(|(&distance, &len)| if len == 1 { 0 } else { distance }));
-            (along, inner) = (wider, outer);
-        }
-        match spread(&along, shape) {
+        let shapes = steps.iter().rev().map(|&(id, slice)| layout.shape(id, slice)).chain([shape.clone()]);
+        match Spread::through(&shapes.collect::<Vec<_>>()) {
             Spread::Same => (Source::Operand(Operand::Vector(self.vector(Vector::Memory(place)))), Spread::Same),
             smaller => (Source::Smaller(place), smaller),
         }

@@ -13,8 +13,8 @@ use crate::graph::{NodeId, Op, Shape};
 
 use super::super::gemm::Packed;
 use super::super::memory::{LINE, Place, Region};
-use crate::plan::analysis::{Analysis, Value, is_elementwise, is_leaf};
 use super::replace;
+use crate::plan::analysis::{Analysis, Value, is_elementwise, is_leaf};
 use crate::plan::slices::{Slices, Stage, sliced};
 
 /// A right operand that is packed for all slices: the tensor (its root, and where it starts there), its rows and columns,

@@ -16,9 +16,9 @@ use super::super::reduce::Reduce;
 use super::super::rows::Rows;
 use super::super::scan::Scan;
 use super::super::step::{Sharing, Work};
-use crate::plan::analysis::is_elementwise;
 use super::chain;
 use super::layout::Layout;
+use crate::plan::analysis::is_elementwise;
 
 /// Work of a unit; more than one where a result is put together from parts.
 pub(super) fn unit(layout: &Layout<'_, '_>, unit: &[NodeId], sharing: Sharing, level: Level) -> Vec<Work> {

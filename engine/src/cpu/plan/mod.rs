@@ -13,14 +13,14 @@ mod replace;
 use crate::backend::{BackendError, Options};
 use crate::graph::{DType, Graph, NodeId, Op};
 
-use crate::plan::analysis::Analysis;
-use crate::plan::{slices, units};
 use self::layout::Layout;
-use crate::plan::slices::{Slices, Stage};
 use super::gemm::CHUNK;
 use super::isa::Level;
 use super::memory::Buffer;
 use super::step::{Sharing, Step};
+use crate::plan::analysis::Analysis;
+use crate::plan::slices::{Slices, Stage};
+use crate::plan::{slices, units};
 
 /// Elements of an arena that is not worth cutting the batch for: it fits a second-level cache.
 const ARENA_SMALL: usize = 1 << 18;

@@ -4,8 +4,8 @@
 
 use crate::graph::{NodeId, Op};
 
-use crate::plan::analysis::{Analysis, is_elementwise};
 use super::layout::Layout;
+use crate::plan::analysis::{Analysis, is_elementwise};
 use crate::plan::slices::{Slices, Stage};
 
 /// For each output of a training step (the loss, then every parameter and state in order), whether it may be written over

@@ -17,7 +17,7 @@ use crate::graph::{NodeId, Op};
 use crate::plan::analysis::is_elementwise;
 
 use super::kernel::{Kernel, View};
-use super::plan::Building;
+use super::plan::{Building, Feed};
 
 /// Invocations of a workgroup where nothing asks for another number.
 pub(super) const LANES: u32 = 64;
@@ -85,5 +85,36 @@ pub(super) fn fill(to: &View, bits: u32) -> Kernel {
     let word = kernel.arg(bits as usize);
     let to = kernel.write_words(to);
     kernel.code(&format!("{} = {word};", to.at("i")));
+    kernel
+}
+
+/// What a step led to: the bits of its loss, and the first element of `part` (whose first element is number `first` of the
+/// whole state) that stands at the end of the number system.
+pub(super) fn report(part: &View, first: usize, loss: &View, told: &View) -> Kernel {
+    /// Elements of one invocation.
+    const EACH: usize = 4;
+    let mut kernel = Kernel::new("report", [LANES, 1, 1]);
+    let groups = part.len().div_ceil(LANES as usize * EACH);
+    kernel.groups_of(groups as u64);
+    let (part_len, first) = (kernel.arg(part.len()), kernel.arg(first));
+    let (step, loss) = (kernel.read_words(&Feed::step()), kernel.read_words(loss));
+    let (part, told) = (kernel.read_words(part), kernel.write_atomic(told));
+    let number = step.at("1u");
+    kernel.code(&format!(
+        "let begin = linear(group) * {size}u + lane;
+if (begin == 0u && {first} == 0u) {{ atomicStore(&{loss_to}, {loss}); }}
+for (var k = 0u; k < {EACH}u; k++) {{
+    let at = begin + k * {LANES}u;
+    if (at < {part_len}) {{
+        if (({element} & 0x7fffffffu) >= 0x5d800000u) {{ atomicMin(&{first_to}, {first} + at); }}
+    }}
+}}",
+        size = LANES as usize * EACH,
+        loss = loss.at("0u"),
+        loss_to = told.at(format!("2u * {number}")),
+        first_to = told.at(format!("2u * {number} + 1u")),
+        element = part.at("at"),
+    ));
+    kernel.work = 2 * groups as u64 * u64::from(LANES) * EACH as u64;
     kernel
 }

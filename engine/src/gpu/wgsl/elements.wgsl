@@ -24,12 +24,13 @@ fn c_neg(x: f32) -> f32 {
     return canon(-x);
 }
 
+// Compilers make other operations of such choices, which may give -0: `canon` has the last word.
 fn c_relu(x: f32) -> f32 {
-    return select(0.0, x, x > 0.0);
+    return canon(select(0.0, x, x > 0.0));
 }
 
 fn c_sign(x: f32) -> f32 {
-    return select(0.0, 1.0, x > 0.0) - select(0.0, 1.0, x < 0.0);
+    return canon(select(select(0.0, -1.0, x < 0.0), 1.0, x > 0.0));
 }
 
 fn nearest(x: f32) -> f32 {

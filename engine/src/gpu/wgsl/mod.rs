@@ -8,7 +8,12 @@
 //! integer operations.
 
 /// Texts of functions; see [`used_by`].
-const ALL: [&str; 4] = [include_str!("number.wgsl"), include_str!("math.wgsl"), include_str!("elements.wgsl"), include_str!("random.wgsl")];
+const ALL: [&str; 4] = [
+    include_str!("number.wgsl"),
+    include_str!("math.wgsl"),
+    include_str!("elements.wgsl"),
+    include_str!("random.wgsl"),
+];
 
 /// The functions that a text uses, and those that they use, each before its first use.
 pub(super) fn used_by(text: &str) -> String {
@@ -18,9 +23,11 @@ pub(super) fn used_by(text: &str) -> String {
     for at in (0..functions.len()).rev() {
         let call = format!("{}(", functions[at].0);
         let calls = |text: &str| {
-            text.match_indices(&call).any(|(i, _)| !text[..i].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_'))
+            text.match_indices(&call)
+                .any(|(i, _)| !text[..i].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_'))
         };
-        needed[at] = calls(text) || functions[at + 1..].iter().zip(&needed[at + 1..]).any(|(f, &used)| used && calls(f.1));
+        needed[at] =
+            calls(text) || functions[at + 1..].iter().zip(&needed[at + 1..]).any(|(f, &used)| used && calls(f.1));
     }
     functions.iter().zip(needed).filter(|&(_, needed)| needed).map(|((_, text), _)| format!("{text}\n")).collect()
 }

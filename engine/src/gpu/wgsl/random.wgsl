@@ -30,16 +30,16 @@ fn uniform_of(word: u32) -> f32 {
     return times(f32(word >> 8u), 0.000000059604644775390625);
 }
 
-// Element `index` of the full tensor.
-fn random_uniform(key: vec2<u32>, step: u32, index: u32) -> f32 {
-    let block = threefry(key, vec2<u32>(index >> 1u, step));
-    return uniform_of(select(block.y, block.x, (index & 1u) == 0u));
+// Elements `2 * pair` and `2 * pair + 1` of the full tensor.
+fn random_uniforms(key: vec2<u32>, step: u32, pair: u32) -> vec2<f32> {
+    let block = threefry(key, vec2<u32>(pair, step));
+    return vec2<f32>(uniform_of(block.x), uniform_of(block.y));
 }
 
-fn random_normal(key: vec2<u32>, step: u32, index: u32) -> f32 {
-    let block = threefry(key, vec2<u32>(index >> 1u, step));
+fn random_normals(key: vec2<u32>, step: u32, pair: u32) -> vec2<f32> {
+    let block = threefry(key, vec2<u32>(pair, step));
     let unit = times(f32((block.x >> 8u) + 1u), 0.000000059604644775390625);
     let radius = c_sqrt(canon(times(-2.0, c_log(unit))));
     let angle = canon(times(uniform_of(block.y), 6.2831855e+00f));
-    return canon(times(radius, sine(angle, (index & 1u) ^ 1u)));
+    return vec2<f32>(canon(times(radius, c_cos(angle))), canon(times(radius, c_sin(angle))));
 }
