@@ -427,12 +427,13 @@ impl Device {
         submission: &wgpu::SubmissionIndex,
         take: impl FnOnce(&[u32]) -> T,
     ) -> Result<T, BackendError> {
-        let mapped = Arc::new(Mutex::new(None));
-        let told = mapped.clone();
-        buffer.map_async(wgpu::MapMode::Read, 0..(4 * words).max(16) as u64, move |result| *lock(&told) = Some(result));
+        let (told, mapped) = std::sync::mpsc::channel();
+        let tell = move |result| told.send(result).unwrap_or_default();
+        buffer.map_async(wgpu::MapMode::Read, 0..(4 * words).max(16) as u64, tell);
         self.wait(submission)?;
         let failed = |what: String| BackendError::Resources(format!("{}: cannot read back: {what}", self.adapter.name));
-        match lock(&mapped).take() {
+        // Another thread that waits may be the one that is told, a moment later.
+        match mapped.recv_timeout(DEADLINE).ok() {
             Some(Ok(())) => {}
             Some(Err(error)) => return Err(failed(error.to_string())),
             None => return Err(failed("the device said nothing".into())),

@@ -39,6 +39,8 @@ pub struct Gpu {
     report: Vec<Dispatch>,
     /// Estimated operations of a run.
     work: u64,
+    /// What the host tells, of all steps of a burst.
+    upload: wgpu::Buffer,
     feed: wgpu::Buffer,
     inputs: [Option<wgpu::Buffer>; 2],
     /// Parameters and states, twice.
@@ -130,6 +132,7 @@ impl Gpu {
             run: vec![],
             report: vec![],
             work: 0,
+            upload: device.buffer("upload", 0, Usage::COPY_SRC | Usage::COPY_DST)?,
             feed: buffer("feed", plan.feed.words())?,
             inputs: [a?, b?],
             state: [device.buffer("state", end, storage)?, device.buffer("state", end, storage)?],
@@ -183,11 +186,16 @@ impl Gpu {
     /// The feed does not fit, or the device fails.
     pub fn seconds_of_runs(&mut self, feed: &Feed<'_>, times: usize) -> Result<f64, BackendError> {
         self.bring(feed.params, feed.states)?;
-        self.tell(&Batch { inputs: feed.inputs, tables: feed.tables, seed: feed.seed, step: feed.step }, 0)?;
+        self.upload(&[batch_of(feed)])?;
+        let mut commands = self.commands();
+        self.take(0, &mut commands);
+        commands.flush()?;
         let started = Instant::now();
         let mut last = None;
         for _ in 0..times.max(1) {
-            last = Some(self.dispatch(&self.run, self.current, None)?);
+            let mut commands = self.commands();
+            commands.dispatch(&[&self.run], self.current)?;
+            last = Some(commands.flush()?);
         }
         if let Some(last) = last {
             self.device.wait(&last)?;
@@ -237,7 +245,9 @@ impl Gpu {
         let runs = ready.split_off(once.len());
         self.work = runs.iter().map(|dispatch| dispatch.work.max(1)).sum();
         (self.run, self.report) = (runs, reports);
-        let submission = self.dispatch(&ready, self.current, None)?;
+        let mut commands = self.commands();
+        commands.dispatch(&[&ready], self.current)?;
+        let submission = commands.flush()?;
         self.device.wait(&submission)
     }
 
@@ -289,48 +299,10 @@ impl Gpu {
         })
     }
 
-    fn encoder(&self) -> wgpu::CommandEncoder {
-        self.device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
-    }
-
-    /// Dispatches kernels in one pass and submits it; in several submissions, where it would take too long. `last` may add
-    /// commands behind them.
-    fn dispatch(
-        &self,
-        dispatches: &[Dispatch],
-        current: usize,
-        last: Option<&dyn Fn(&mut wgpu::CommandEncoder)>,
-    ) -> Result<wgpu::SubmissionIndex, BackendError> {
+    /// The end of a pass, or of what was set off, that is not submitted yet.
+    fn commands(&self) -> Commands<'_> {
         let most = (self.device.speed() * SUBMISSION.as_secs_f64()) as u64;
-        let mut left = dispatches;
-        loop {
-            let mut work = 0u64;
-            let fits = |dispatch: &&Dispatch| {
-                work = work.saturating_add(dispatch.work);
-                work <= most
-            };
-            let count = left.iter().take_while(fits).count().max(1).min(left.len());
-            let (now, later) = left.split_at(count);
-            let mut encoder = self.encoder();
-            {
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                for dispatch in now {
-                    pass.set_pipeline(&dispatch.pipeline);
-                    pass.set_bind_group(0, &dispatch.groups[current], &[dispatch.arguments]);
-                    let [x, y, z] = dispatch.workgroups;
-                    pass.dispatch_workgroups(x, y, z);
-                }
-            }
-            left = later;
-            if left.is_empty() {
-                last.into_iter().for_each(|last| last(&mut encoder));
-            }
-            let submission = self.device.submit(encoder);
-            self.device.check()?;
-            if left.is_empty() {
-                return Ok(submission);
-            }
-        }
+        Commands { device: &self.device, encoder: encoder(&self.device), work: 0, most }
     }
 
     /// Copies a tensor's elements in a command.
@@ -351,31 +323,63 @@ impl Gpu {
         encoder.copy_buffer_to_buffer(buffer, base + 4 * from.offset as u64, to, at, bytes);
     }
 
-    /// Writes what belongs to one run: the batch, tables, keys and step.
-    fn tell(&self, batch: &Batch<'_>, number: usize) -> Result<(), BackendError> {
+    /// What belongs to one run, as words: the batch, tables, keys and step; where each goes is what [`Gpu::uploads`] says.
+    fn told(&self, batch: &Batch<'_>, number: usize, words: &mut Vec<u32>) -> Result<(), BackendError> {
         let Told { streams, tables, inputs, .. } = &self.plan.feed;
         if batch.tables.len() < *tables {
             return Err(BackendError::Feed(format!("{} tables; the graph reads {tables}", batch.tables.len())));
         }
+        // A run has at most 2^20 steps.
+        words.extend([batch.step as u32, number as u32]);
+        words.extend(streams.iter().flat_map(|name| key(batch.seed, name)));
+        words.extend(batch.tables[..*tables].iter().map(|&x| from_foreign(x).to_bits()));
         for (i, expected) in inputs.iter().enumerate() {
-            let (Some((dtype, len)), Some(buffer)) = (expected, &self.inputs[i]) else { continue };
+            let Some((dtype, len)) = expected else { continue };
             match (&batch.inputs[i], dtype) {
                 (Tensor::F32(values), DType::F32) if values.len() == *len => {
-                    let canonical: Vec<f32> = values.iter().map(|&x| from_foreign(x)).collect();
-                    self.device.queue.write_buffer(buffer, 0, bytemuck::cast_slice(&canonical));
+                    words.extend(values.iter().map(|&x| from_foreign(x).to_bits()));
                 }
                 (Tensor::I32(values), DType::I32) if values.len() == *len => {
-                    self.device.queue.write_buffer(buffer, 0, bytemuck::cast_slice(values));
+                    words.extend_from_slice(bytemuck::cast_slice(values));
                 }
                 _ => return Err(BackendError::Feed(format!("input {i} is not {len} elements of {dtype:?}"))),
             }
         }
-        // A run has at most 2^20 steps.
-        let mut words = vec![batch.step as u32, number as u32];
-        words.extend(streams.iter().flat_map(|name| key(batch.seed, name)));
-        words.extend(batch.tables[..*tables].iter().map(|&x| from_foreign(x).to_bits()));
-        self.device.queue.write_buffer(&self.feed, 0, bytemuck::cast_slice(&words));
         Ok(())
+    }
+
+    /// Words that a run is told, and how they are parted: buffers with their lengths.
+    fn uploads(&self) -> Vec<(&wgpu::Buffer, usize)> {
+        let inputs = self.inputs.iter().zip(&self.plan.feed.inputs);
+        let inputs = inputs.filter_map(|(buffer, expected)| Some((buffer.as_ref()?, expected.as_ref()?.1)));
+        std::iter::once((&self.feed, self.plan.feed.words())).chain(inputs).collect()
+    }
+
+    /// Brings what belongs to these runs to the device at once; [`Gpu::take`] hands it out there.
+    fn upload(&mut self, batches: &[Batch<'_>]) -> Result<(), BackendError> {
+        let mut words = vec![];
+        for (number, batch) in batches.iter().enumerate() {
+            self.told(batch, number, &mut words)?;
+        }
+        let bytes = 4 * words.len() as u64;
+        if self.upload.size() < bytes {
+            self.upload = self.device.buffer("upload", bytes, Usage::COPY_SRC | Usage::COPY_DST)?;
+        }
+        self.device.queue.write_buffer(&self.upload, 0, bytemuck::cast_slice(&words));
+        Ok(())
+    }
+
+    /// Commands that give a run what it was told.
+    fn take(&self, number: usize, commands: &mut Commands<'_>) {
+        let uploads = self.uploads();
+        let mut at = 4 * (number * uploads.iter().map(|(_, words)| words).sum::<usize>()) as u64;
+        for (buffer, words) in uploads {
+            let bytes = 4 * words as u64;
+            if bytes > 0 {
+                commands.encoder.copy_buffer_to_buffer(&self.upload, at, buffer, 0, bytes);
+            }
+            at += bytes;
+        }
     }
 
     /// Checks the lengths of parameters and states, and brings them to the device if it does not have them.
@@ -426,6 +430,52 @@ impl Gpu {
     }
 }
 
+/// Commands on their way to the device: submitted when they are enough work, see [`SUBMISSION`], and at the end.
+struct Commands<'a> {
+    device: &'a Device,
+    encoder: wgpu::CommandEncoder,
+    /// Estimated operations of what is not submitted yet.
+    work: u64,
+    most: u64,
+}
+
+impl Commands<'_> {
+    /// Dispatches kernels in one pass; in several submissions, where they would take too long.
+    fn dispatch(&mut self, dispatches: &[&[Dispatch]], current: usize) -> Result<(), BackendError> {
+        let mut left = dispatches.iter().copied().flatten().peekable();
+        while left.peek().is_some() {
+            let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            while let Some(dispatch) =
+                left.next_if(|next| self.work == 0 || self.work.saturating_add(next.work) <= self.most)
+            {
+                pass.set_pipeline(&dispatch.pipeline);
+                pass.set_bind_group(0, &dispatch.groups[current], &[dispatch.arguments]);
+                let [x, y, z] = dispatch.workgroups;
+                pass.dispatch_workgroups(x, y, z);
+                self.work = self.work.saturating_add(dispatch.work.max(1));
+            }
+            drop(pass);
+            if left.peek().is_some() {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Submits what there is.
+    fn flush(&mut self) -> Result<wgpu::SubmissionIndex, BackendError> {
+        let encoder = std::mem::replace(&mut self.encoder, encoder(self.device));
+        self.work = 0;
+        let submission = self.device.submit(encoder);
+        self.device.check()?;
+        Ok(submission)
+    }
+}
+
+fn encoder(device: &Device) -> wgpu::CommandEncoder {
+    device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+}
+
 /// Kernels that run once, for the whole batch.
 fn whole(kernels: &[Kernel]) -> Vec<(&Kernel, usize)> {
     kernels.iter().map(|kernel| (kernel, 0)).collect()
@@ -433,6 +483,11 @@ fn whole(kernels: &[Kernel]) -> Vec<(&Kernel, usize)> {
 
 fn bits(values: &[f32]) -> &[u32] {
     bytemuck::cast_slice(values)
+}
+
+/// What a run reads besides parameters and states.
+fn batch_of<'a>(feed: &Feed<'a>) -> Batch<'a> {
+    Batch { inputs: feed.inputs, tables: feed.tables, seed: feed.seed, step: feed.step }
 }
 
 /// The two words of a random stream's key.
@@ -450,19 +505,19 @@ impl Executor for Gpu {
             )));
         }
         self.bring(feed.params, feed.states)?;
-        self.tell(&Batch { inputs: feed.inputs, tables: feed.tables, seed: feed.seed, step: feed.step }, 0)?;
+        self.upload(&[batch_of(feed)])?;
         let starts: Vec<usize> =
             self.plan.wanted.iter().scan(0, |at, view| Some(std::mem::replace(at, *at + view.len()))).collect();
         let words: usize = self.plan.wanted.iter().map(View::len).sum();
         let readable = self.readable(words)?;
-        let current = self.current;
-        let copies = |encoder: &mut wgpu::CommandEncoder| {
-            for (view, start) in self.plan.wanted.iter().zip(&starts) {
-                self.copy(encoder, view, current, &readable, 4 * *start as u64);
-            }
-        };
         let started = Instant::now();
-        let submission = self.dispatch(&self.run, current, Some(&copies))?;
+        let mut commands = self.commands();
+        self.take(0, &mut commands);
+        commands.dispatch(&[&self.run], self.current)?;
+        for (view, start) in self.plan.wanted.iter().zip(&starts) {
+            self.copy(&mut commands.encoder, view, self.current, &readable, 4 * *start as u64);
+        }
+        let submission = commands.flush()?;
         let wanted = &self.plan.wanted;
         self.device.read(&readable, words, &submission, |all| {
             for ((out, view), &start) in out.iter_mut().zip(wanted).zip(&starts) {
@@ -525,25 +580,27 @@ impl Resident for Gpu {
         let started = Instant::now();
         self.device.queue.write_buffer(&self.told, 0, bytemuck::cast_slice(&vec![u32::MAX; words]));
         self.loaded = None;
-        for (number, batch) in batches.iter().enumerate() {
-            self.tell(batch, number)?;
-            let current = self.current;
-            let copies = |encoder: &mut wgpu::CommandEncoder| {
+        self.upload(batches)?;
+        let mut current = self.current;
+        let mut commands = self.commands();
+        for number in 0..batches.len() {
+            self.take(number, &mut commands);
+            if self.copies.is_empty() {
+                commands.dispatch(&[&self.run, &self.report], current)?;
+            } else {
+                commands.dispatch(&[&self.run], current)?;
                 for (index, view) in &self.copies {
-                    self.copy(encoder, view, current, &self.state[1 - current], self.spans[*index].0);
+                    let to = &self.state[1 - current];
+                    self.copy(&mut commands.encoder, view, current, to, self.spans[*index].0);
                 }
-            };
-            self.dispatch(&self.run, current, Some(&copies))?;
-            let last = number + 1 == batches.len();
-            let read = |encoder: &mut wgpu::CommandEncoder| {
-                encoder.copy_buffer_to_buffer(&self.told, 0, &told, 0, 4 * words as u64);
-            };
-            let submission = self.dispatch(&self.report, current, if last { Some(&read) } else { None })?;
-            self.current = 1 - current;
-            if last {
-                self.bursts.push_back(Burst { steps: batches.len(), told: told.clone(), submission, started, alone });
+                commands.dispatch(&[&self.report], current)?;
             }
+            current = 1 - current;
         }
+        commands.encoder.copy_buffer_to_buffer(&self.told, 0, &told, 0, 4 * words as u64);
+        let submission = commands.flush()?;
+        self.current = current;
+        self.bursts.push_back(Burst { steps: batches.len(), told, submission, started, alone });
         Ok(())
     }
 
@@ -562,11 +619,11 @@ impl Resident for Gpu {
     fn snapshot(&mut self) -> Result<(), BackendError> {
         let words = self.state_words();
         let copy = self.readable(words)?;
-        let mut encoder = self.encoder();
-        encoder.copy_buffer_to_buffer(&self.state[self.current], 0, &copy, 0, 4 * words as u64);
-        let submission = self.device.submit(encoder);
+        let mut commands = self.commands();
+        commands.encoder.copy_buffer_to_buffer(&self.state[self.current], 0, &copy, 0, 4 * words as u64);
+        let submission = commands.flush()?;
         self.snapshots.push_back((copy, submission));
-        self.device.check()
+        Ok(())
     }
 
     fn fetch(&mut self, params: &mut [Vec<f32>], states: &mut [Vec<f32>]) -> Result<(), BackendError> {

@@ -131,6 +131,16 @@ impl Bound {
     }
 }
 
+/// WGSL type of floats or integers that are read one or four at a time.
+fn element(integers: bool, by: usize) -> &'static str {
+    match (integers, by) {
+        (false, 4) => "vec4<f32>",
+        (false, _) => "f32",
+        (true, 4) => "vec4<i32>",
+        (true, _) => "i32",
+    }
+}
+
 /// A kernel under construction, and ready.
 #[derive(Clone, Debug)]
 pub(super) struct Kernel {
@@ -186,6 +196,26 @@ impl Kernel {
         self.bind(view, false, "u32", 1)
     }
 
+    /// A tensor that is read as raw words, one or ([`View::by_four`] must hold) four at a time.
+    pub(super) fn read_words_by(&mut self, view: &View, by: usize) -> Bound {
+        self.bind(view, false, if by == 4 { "vec4<u32>" } else { "u32" }, by)
+    }
+
+    /// As [`Self::read_words_by`], written.
+    pub(super) fn write_words_by(&mut self, view: &View, by: usize) -> Bound {
+        self.bind(view, true, if by == 4 { "vec4<u32>" } else { "u32" }, by)
+    }
+
+    /// A tensor of floats, or of integers, that is read one or ([`View::by_four`] must hold) four at a time.
+    pub(super) fn read_by(&mut self, view: &View, integers: bool, by: usize) -> Bound {
+        self.bind(view, false, element(integers, by), by)
+    }
+
+    /// As [`Self::read_by`], written.
+    pub(super) fn write_by(&mut self, view: &View, integers: bool, by: usize) -> Bound {
+        self.bind(view, true, element(integers, by), by)
+    }
+
     /// A tensor of floats that is read four at a time: [`View::by_four`] must hold. Indices count groups of four.
     pub(super) fn read_fours(&mut self, view: &View) -> Bound {
         self.bind(view, false, "vec4<f32>", 4)
@@ -194,6 +224,11 @@ impl Kernel {
     /// A tensor of floats that is written.
     pub(super) fn write(&mut self, view: &View) -> Bound {
         self.bind(view, true, "f32", 1)
+    }
+
+    /// A tensor of floats that is written four at a time: see [`Self::read_fours`].
+    pub(super) fn write_fours(&mut self, view: &View) -> Bound {
+        self.bind(view, true, "vec4<f32>", 4)
     }
 
     /// A tensor of integers that is written.

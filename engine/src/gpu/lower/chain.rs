@@ -21,6 +21,8 @@ use super::moves;
 
 /// Invocations of a workgroup.
 const LANES: u32 = 256;
+/// Most operations for an element where an invocation does four.
+const OPERATIONS_BY_FOUR_MAX: u64 = 500;
 /// What a kernel costs, in tensors read or written.
 const KERNEL_COST: usize = 2;
 
@@ -177,13 +179,46 @@ impl<'g> Chain<'g> {
                 member.stored = Some(building.scratch(self.len));
             }
         }
+        let by = if self.by_four(part.clone()) { 4 } else { 1 };
         let mut kernel = Kernel::new("elementwise", [LANES, 1, 1]);
-        kernel.each(self.len);
-        let mut text = Text { chain: self, kernel, names: vec![], indices: vec![], constants: BTreeMap::new() };
+        kernel.each(self.len / by);
+        kernel.work = self.len as u64 * (4 + self.operations(part.clone()));
+        let mut text = Text { chain: self, kernel, by, values: vec![], indices: vec![], constants: BTreeMap::new() };
         for at in part {
             text.node(at);
         }
         text.kernel
+    }
+
+    /// Rough number of operations for an element.
+    fn operations(&self, part: Range<usize>) -> u64 {
+        self.nodes[part].iter().map(|node| expression(node.op, &[""; 3]).1).sum()
+    }
+
+    /// Whether an invocation does four elements: where memory is what takes time, and everything is aligned.
+    fn by_four(&self, part: Range<usize>) -> bool {
+        let aligned = |view: &View| view.by_four();
+        let mut buffers = BTreeSet::new();
+        let nodes = &self.nodes[part.clone()];
+        let read = nodes.iter().flat_map(|node| &node.operands).all(|&(operand, _)| match operand {
+            Operand::Constant(_) => true,
+            Operand::Member(member) => {
+                let view = self.nodes[member].stored.as_ref().filter(|_| member < part.start);
+                buffers.extend(view.map(|view| (view.place, false, true)));
+                view.is_none_or(aligned)
+            }
+            Operand::Source(index) => {
+                let Source { view, spread, integers } = &self.sources[index];
+                let four = fours(spread);
+                buffers.extend(four.iter().map(|&(_, groups)| (view.place, *integers, groups)));
+                four.is_some_and(|(_, groups)| !groups || aligned(view))
+            }
+        });
+        let stored = || nodes.iter().filter_map(|node| node.stored.as_ref());
+        read && self.len.is_multiple_of(4)
+            && stored().all(aligned)
+            && buffers.len() + stored().count() <= BUFFERS_MAX
+            && self.operations(part) <= OPERATIONS_BY_FOUR_MAX
     }
 }
 
@@ -249,12 +284,35 @@ impl Needs {
     }
 }
 
+/// How a smaller tensor fills groups of four elements: by groups of its own, or each by one element; nothing where it is
+/// neither.
+fn fours(spread: &Spread) -> Option<(Spread, bool)> {
+    match spread {
+        Spread::Same => Some((Spread::Same, true)),
+        &Spread::Repeat(1, period) if period.is_multiple_of(4) => Some((Spread::Repeat(1, period / 4), true)),
+        &Spread::Repeat(inner, period) if inner.is_multiple_of(4) => Some((Spread::Repeat(inner / 4, period), false)),
+        Spread::Repeat(..) => None,
+        Spread::Walk(walk) => {
+            let Some((&(len, distance), outer)) = walk.split_last() else { return Some((spread.clone(), false)) };
+            let groups = distance == 1 && outer.iter().all(|&(_, distance)| distance.is_multiple_of(4));
+            if !len.is_multiple_of(4) || distance != 0 && !groups {
+                return None;
+            }
+            let by = if groups { 4 } else { 1 };
+            let outer = outer.iter().map(|&(len, distance)| (len, distance / by));
+            Some((Spread::Walk(outer.chain([(len / 4, distance)]).collect()), groups))
+        }
+    }
+}
+
 /// A kernel's text under way.
 struct Text<'a, 'g> {
     chain: &'a Chain<'g>,
     kernel: Kernel,
-    /// What is in a variable by now; the index is its name.
-    names: Vec<Operand>,
+    /// Elements of an invocation: 1 or 4.
+    by: usize,
+    /// What is in a variable by now: an expression for each element.
+    values: Vec<(Operand, Vec<String>)>,
     /// Where elements of smaller tensors stand, by how they fill the chain's.
     indices: Vec<Spread>,
     constants: BTreeMap<u32, String>,
@@ -263,45 +321,59 @@ struct Text<'a, 'g> {
 impl Text<'_, '_> {
     fn node(&mut self, at: usize) {
         let Member { op, operands, integers, stored, .. } = &self.chain.nodes[at];
-        let operands: Vec<String> = operands.iter().map(|&(operand, integers)| self.value(operand, integers)).collect();
-        let (value, cost) = expression(op, &operands);
-        self.kernel.work += cost * self.chain.len as u64;
-        let name = self.declare(Operand::Member(at), &value);
-        if let Some(view) = stored {
-            let to = if *integers { self.kernel.write_ints(view) } else { self.kernel.write(view) };
-            self.kernel.code(&format!("{} = {name};", to.at("i")));
-            self.kernel.work += self.chain.len as u64;
+        let operands: Vec<Vec<String>> =
+            operands.iter().map(|&(operand, integers)| self.value(operand, integers)).collect();
+        let number = self.values.len();
+        let mut names = vec![];
+        for element in 0..self.by {
+            let operands: Vec<&str> = operands.iter().map(|operand| operand[element].as_str()).collect();
+            let name = if self.by == 1 { format!("v{number}") } else { format!("v{number}_{element}") };
+            self.kernel.code(&format!("let {name} = {};", expression(op, &operands).0));
+            names.push(name);
         }
+        if let Some(view) = stored {
+            let to = self.kernel.write_by(view, *integers, self.by);
+            let value = match (self.by, integers) {
+                (1, _) => names[0].clone(),
+                (_, false) => format!("vec4<f32>({})", names.join(", ")),
+                (_, true) => format!("vec4<i32>({})", names.join(", ")),
+            };
+            self.kernel.code(&format!("{} = {value};", to.at("i")));
+        }
+        self.values.push((Operand::Member(at), names));
     }
 
-    fn declare(&mut self, what: Operand, value: &str) -> String {
-        let name = format!("v{}", self.names.len());
-        self.names.push(what);
-        self.kernel.code(&format!("let {name} = {value};"));
-        name
-    }
-
-    /// The expression that has an operand's value.
-    fn value(&mut self, operand: Operand, integers: bool) -> String {
+    /// The expressions that have an operand's elements.
+    fn value(&mut self, operand: Operand, integers: bool) -> Vec<String> {
         if let Operand::Constant(bits) = operand {
             let kernel = &mut self.kernel;
             let word = self.constants.entry(bits).or_insert_with(|| kernel.arg(bits as usize));
-            return format!("bitcast<{}>({word})", if integers { "i32" } else { "f32" });
+            return vec![format!("bitcast<{}>({word})", if integers { "i32" } else { "f32" }); self.by];
         }
-        if let Some(name) = self.names.iter().position(|&known| known == operand) {
-            return format!("v{name}");
+        if let Some((_, value)) = self.values.iter().find(|(known, _)| *known == operand) {
+            return value.clone();
         }
         let chain = self.chain;
         let (view, spread) = match operand {
-            Operand::Source(index) => (Some(&chain.sources[index].view), &chain.sources[index].spread),
-            Operand::Member(member) => (chain.nodes[member].stored.as_ref(), &Spread::Same),
-            Operand::Constant(_) => (None, &Spread::Same),
+            Operand::Source(index) => (Some(&chain.sources[index].view), chain.sources[index].spread.clone()),
+            Operand::Member(member) => (chain.nodes[member].stored.as_ref(), Spread::Same),
+            Operand::Constant(_) => (None, Spread::Same),
         };
         let Some(view) = view else { unreachable!("{operand:?} is used before it is computed") };
-        let index = self.index(spread);
-        let from = if integers { self.kernel.read_ints(view) } else { self.kernel.read(view) };
-        self.kernel.work += self.chain.len as u64;
-        self.declare(operand, &from.at(index))
+        let (spread, groups) = match self.by {
+            1 => (spread, false),
+            _ => fours(&spread).unwrap_or((spread, false)),
+        };
+        let index = self.index(&spread);
+        let from = self.kernel.read_by(view, integers, if groups { 4 } else { 1 });
+        let name = format!("v{}", self.values.len());
+        self.kernel.code(&format!("let {name} = {};", from.at(index)));
+        let value = match groups {
+            true => ["x", "y", "z", "w"].map(|part| format!("{name}.{part}")).to_vec(),
+            false => vec![name; self.by],
+        };
+        self.values.push((operand, value.clone()));
+        value
     }
 
     /// The expression of where an element stands in a tensor that fills the chain's elements like this.
@@ -322,7 +394,7 @@ impl Text<'_, '_> {
                 if inner > 1 {
                     index = format!("{index} / {}", kernel.arg(inner));
                 }
-                if inner * period < self.chain.len {
+                if inner * period < self.chain.len / self.by {
                     index = format!("{index} % {}", kernel.arg(period));
                 }
                 kernel.code(&format!("let {name} = {index};"));
@@ -334,7 +406,7 @@ impl Text<'_, '_> {
 }
 
 /// A node's value in the text, and its rough number of operations.
-fn expression(op: &Op, operands: &[String]) -> (String, u64) {
+fn expression(op: &Op, operands: &[&str]) -> (String, u64) {
     let call = |function: &str, cost| (format!("{function}({})", operands.join(", ")), cost);
     let compare = |operator: &str| (format!("mask({})", operands.join(operator)), 2);
     match op {
@@ -375,6 +447,6 @@ fn expression(op: &Op, operands: &[String]) -> (String, u64) {
             _ => unreachable!("Where has three operands"),
         },
         // A broadcast.
-        _ => (operands.first().cloned().unwrap_or_default(), 0),
+        _ => (operands.concat(), 0),
     }
 }

@@ -9,6 +9,7 @@ use crate::graph::NodeId;
 use super::super::kernel::{Kernel, View, Word};
 use super::super::plan::Building;
 use super::LANES;
+use super::moves::by;
 
 /// Lines from which on each is worth an invocation that adds all of it, one after another.
 const LINES_MIN: usize = 256;
@@ -33,17 +34,19 @@ for (var {name} = {name}_0; {name} < min({name}_0 + 32768u, {count}); {name}++) 
 
 pub(super) fn embedding(building: &mut Building<'_, '_>, id: NodeId) {
     let (table, ids, to) = (building.operand(id, 0), building.operand(id, 1), building.result(id));
+    let (by, zero) = by(&[&table, &to], &[table.last()]);
     let mut kernel = Kernel::new("embedding", [LANES, 1, 1]);
-    kernel.each(to.len());
+    kernel.each(to.len() / by);
     kernel.work = 4 * to.len() as u64;
-    let (rows, width) = (kernel.arg(table.shape[0] as usize), kernel.arg(table.last()));
-    let (table, ids, to) = (kernel.read(&table), kernel.read_words(&ids), kernel.write(&to));
+    let (rows, width) = (kernel.arg(table.shape[0] as usize), kernel.arg(table.last() / by));
+    let ids = kernel.read_words(&ids);
+    let (table, to) = (kernel.read_words_by(&table, by), kernel.write_words_by(&to, by));
     kernel.code(&format!(
         "let position = i / {width};
 let id = {};
-var x = 0.0;
-if (id < {rows}) {{ x = {}; }}
-{} = x;",
+var words = {zero};
+if (id < {rows}) {{ words = {}; }}
+{} = words;",
         ids.at("position"),
         table.at(format!("id * {width} + i - position * {width}")),
         to.at("i")

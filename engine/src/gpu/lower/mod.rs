@@ -7,11 +7,15 @@ mod chain;
 mod contract;
 mod conv;
 mod index;
+mod lanes;
 mod moves;
+mod operand;
+mod product;
 mod random;
 mod reduce;
 mod rows;
 mod scan;
+mod tile;
 
 use crate::graph::{NodeId, Op};
 use crate::plan::analysis::is_elementwise;

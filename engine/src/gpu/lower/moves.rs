@@ -51,6 +51,13 @@ fn one(view: &View, axis: u8) -> usize {
     run(view, axis) / view.shape[usize::from(axis)] as usize
 }
 
+/// Words that are moved at a time: four, if all of these tensors are aligned and all of these lengths and distances are
+/// multiples of four, and the zero of that.
+pub(super) fn by(views: &[&View], lens: &[usize]) -> (usize, &'static str) {
+    let fours = views.iter().all(|view| view.by_four()) && lens.iter().all(|len| len.is_multiple_of(4));
+    if fours { (4, "vec4<u32>()") } else { (1, "0u") }
+}
+
 pub(super) fn permute(building: &mut Building<'_, '_>, id: NodeId, perm: &[u8]) {
     let (from, to) = (building.operand(id, 0), building.result(id));
     let own = distances(&shape(&from));
@@ -58,17 +65,25 @@ pub(super) fn permute(building: &mut Building<'_, '_>, id: NodeId, perm: &[u8]) 
     let walk = merged(axes);
     let contiguous = walk.iter().position(|&(_, distance)| distance == 1);
     let kernel = match (contiguous, walk.last()) {
-        (Some(at), Some(&(len, _)))
-            if at + 1 < walk.len() && len >= TILED_MIN && walk[at].0 >= TILED_MIN =>
-        {
+        (Some(at), Some(&(len, _))) if at + 1 < walk.len() && len >= TILED_MIN && walk[at].0 >= TILED_MIN => {
             transpose(&from, &to, walk, at)
         }
         _ => {
+            // Whole pieces of the last axis, if it stays the last one.
+            let last = walk.last().map_or(1, |&(len, distance)| if distance == 1 { len } else { 1 });
+            let mut lens: Vec<usize> = walk.iter().rev().skip(1).map(|&(_, distance)| distance).collect();
+            lens.push(last);
+            let (by, _) = by(&[&from, &to], &lens);
+            let pieces = walk.iter().enumerate().map(|(axis, &(len, distance))| match axis + 1 == walk.len() {
+                true => (len / by, distance),
+                false => (len, distance / by),
+            });
+            let pieces: Walk = pieces.collect();
             let mut kernel = Kernel::new("permute", [LANES, 1, 1]);
-            kernel.each(to.len());
+            kernel.each(to.len() / by);
             kernel.work = 4 * to.len() as u64;
-            let (from, to) = (kernel.read_words(&from), kernel.write_words(&to));
-            offset(&mut kernel, "at", "i", &walk);
+            let (from, to) = (kernel.read_words_by(&from, by), kernel.write_words_by(&to, by));
+            offset(&mut kernel, "at", "i", &pieces);
             kernel.code(&format!("{} = {};", to.at("i"), from.at("at")));
             kernel
         }
@@ -93,8 +108,13 @@ fn transpose(from: &View, to: &View, walk: Walk, contiguous: usize) -> Kernel {
     kernel.work = 8 * to.len() as u64;
     let (from, to) = (kernel.read_words(from), kernel.write_words(to));
     let [wide, high] = tiles.map(|tiles| kernel.arg(tiles));
-    let (boxes, row_count, row, columns, beside) =
-        (kernel.arg(boxes), kernel.arg(rows.0), kernel.arg(rows.1), kernel.arg(columns), kernel.arg(beside[contiguous]));
+    let (boxes, row_count, row, columns, beside) = (
+        kernel.arg(boxes),
+        kernel.arg(rows.0),
+        kernel.arg(rows.1),
+        kernel.arg(columns),
+        kernel.arg(beside[contiguous]),
+    );
     kernel.declare("var<workgroup> tile: array<u32, 1056>;");
     kernel.code(&format!(
         "let g = linear(group);
@@ -127,12 +147,13 @@ for (var k = y; k < 32u; k += 8u) {{
 
 pub(super) fn slice(building: &mut Building<'_, '_>, id: NodeId, axis: u8, start: u32) {
     let (from, to) = (building.operand(id, 0), building.result(id));
+    let lens = [run(&from, axis), run(&to, axis), start as usize * one(&from, axis)];
+    let (by, _) = by(&[&from, &to], &lens);
     let mut kernel = Kernel::new("slice", [LANES, 1, 1]);
-    kernel.each(to.len());
+    kernel.each(to.len() / by);
     kernel.work = 4 * to.len() as u64;
-    let (long, short) = (kernel.arg(run(&from, axis)), kernel.arg(run(&to, axis)));
-    let first = kernel.arg(start as usize * one(&from, axis));
-    let (from, to) = (kernel.read_words(&from), kernel.write_words(&to));
+    let [long, short, first] = lens.map(|len| kernel.arg(len / by));
+    let (from, to) = (kernel.read_words_by(&from, by), kernel.write_words_by(&to, by));
     let at = format!("i / {short} * {long} + {first} + i % {short}");
     kernel.code(&format!("{} = {};", to.at("i"), from.at(at)));
     building.push(kernel);
@@ -140,18 +161,20 @@ pub(super) fn slice(building: &mut Building<'_, '_>, id: NodeId, axis: u8, start
 
 pub(super) fn pad(building: &mut Building<'_, '_>, id: NodeId, axis: u8, before: u32) {
     let (from, to) = (building.operand(id, 0), building.result(id));
+    let lens = [run(&from, axis), run(&to, axis), before as usize * one(&from, axis)];
+    let (by, zero) = by(&[&from, &to], &lens);
     let mut kernel = Kernel::new("pad", [LANES, 1, 1]);
-    kernel.each(to.len());
+    kernel.each(to.len() / by);
     kernel.work = 4 * to.len() as u64;
-    let (short, long) = (kernel.arg(run(&from, axis)), kernel.arg(run(&to, axis)));
-    let first = kernel.arg(before as usize * one(&from, axis));
-    let (from, to) = (kernel.read_words(&from), kernel.write_words(&to));
+    let [short, long, first] = lens.map(|len| kernel.arg(len / by));
+    let (from, to) = (kernel.read_words_by(&from, by), kernel.write_words_by(&to, by));
     kernel.code(&format!(
-        "let within = i % {long} - {first};
-var word = 0u;
+        "let row = i / {long};
+let within = i - row * {long} - {first};
+var word = {zero};
 if (within < {short}) {{ word = {}; }}
 {} = word;",
-        from.at(format!("i / {long} * {short} + within")),
+        from.at(format!("row * {short} + within")),
         to.at("i")
     ));
     building.push(kernel);
@@ -162,20 +185,23 @@ pub(super) fn concat(building: &mut Building<'_, '_>, id: NodeId, axis: u8) {
     let inputs: Vec<View> = (0..building.analysis.node(id).inputs.len()).map(|k| building.operand(id, k)).collect();
     let long = run(&to, axis);
     let outer = to.len() / long;
+    let views: Vec<&View> = inputs.iter().chain([&to]).collect();
+    let lens: Vec<usize> = inputs.iter().map(|input| run(input, axis)).collect();
+    let (by, zero) = by(&views, &lens);
     let mut first = 0;
     for inputs in inputs.chunks(BUFFERS_MAX - 1) {
         let part: usize = inputs.iter().map(|input| run(input, axis)).sum();
         let mut kernel = Kernel::new("concat", [LANES, 1, 1]);
-        kernel.each(outer * part);
+        kernel.each(outer * part / by);
         kernel.work = 4 * (outer * part) as u64;
-        let to = kernel.write_words(&to);
-        let (part_arg, long_arg, first_arg) = (kernel.arg(part), kernel.arg(long), kernel.arg(first));
-        kernel.code(&format!("let row = i / {part_arg};\nlet within = i - row * {part_arg};\nvar word = 0u;"));
+        let to = kernel.write_words_by(&to, by);
+        let [part_arg, long_arg, first_arg] = [part, long, first].map(|len| kernel.arg(len / by));
+        kernel.code(&format!("let row = i / {part_arg};\nlet within = i - row * {part_arg};\nvar word = {zero};"));
         let mut begin = 0;
         for (k, input) in inputs.iter().enumerate() {
             let short = run(input, axis);
-            let (begins, ends, len) = (kernel.arg(begin), kernel.arg(begin + short), kernel.arg(short));
-            let from = kernel.read_words(input);
+            let [begins, ends, len] = [begin, begin + short, short].map(|len| kernel.arg(len / by));
+            let from = kernel.read_words_by(input, by);
             let otherwise = if k == 0 { "" } else { "else " };
             let at = from.at(format!("row * {len} + within - {begins}"));
             kernel.code(&format!("{otherwise}if (within < {ends}) {{ word = {at}; }}"));

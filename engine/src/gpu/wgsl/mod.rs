@@ -8,11 +8,12 @@
 //! integer operations.
 
 /// Texts of functions; see [`used_by`].
-const ALL: [&str; 4] = [
+const ALL: [&str; 5] = [
     include_str!("number.wgsl"),
     include_str!("math.wgsl"),
     include_str!("elements.wgsl"),
     include_str!("random.wgsl"),
+    include_str!("sums.wgsl"),
 ];
 
 /// The functions that a text uses, and those that they use, each before its first use.

@@ -31,6 +31,13 @@ fn canon(x: f32) -> f32 {
     return clamp_magnitude(bitcast<u32>(x), 0x0d800000u, 0x5d800000u);
 }
 
+fn canon_4(x: vec4<f32>) -> vec4<f32> {
+    let bits = bitcast<vec4<u32>>(x);
+    let magnitude = min(bits & vec4<u32>(0x7fffffffu), vec4<u32>(0x5d800000u));
+    let kept = (bits & vec4<u32>(0x80000000u)) | magnitude;
+    return bitcast<vec4<f32>>(select(kept, vec4<u32>(0u), magnitude < vec4<u32>(0x0d800000u)));
+}
+
 // A contraction's operand: 12 significant bits, 2^-51 to 2^48.
 fn round12(x: f32) -> f32 {
     let bits = bitcast<u32>(x);

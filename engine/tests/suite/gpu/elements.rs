@@ -187,7 +187,8 @@ fn an_optimiser_takes_steps() {
     let lens = [[561; 4], [68, 68, 68, 30]];
     let start = || {
         let params = [plain("p", 561), plain("q", 68)].to_vec();
-        let states: Vec<Vec<f32>> = lens.iter().flatten().map(|&n| plain("s", n).iter().map(|x| x.abs()).collect()).collect();
+        let states: Vec<Vec<f32>> =
+            lens.iter().flatten().map(|&n| plain("s", n).iter().map(|x| x.abs()).collect()).collect();
         (params, states)
     };
     let train = |executor: &mut dyn Executor| {
@@ -199,7 +200,12 @@ fn an_optimiser_takes_steps() {
             let batch = Batch { inputs: [&nothing, &nothing], tables: &tables, seed: &Seed([7; 32]), step };
             losses.push(executor.step(&batch, &mut params, &mut states).unwrap());
         }
-        [losses].into_iter().chain(params).chain(states).map(|x| x.iter().map(|x| x.to_bits()).collect()).collect::<Vec<Vec<u32>>>()
+        [losses]
+            .into_iter()
+            .chain(params)
+            .chain(states)
+            .map(|x| x.iter().map(|x| x.to_bits()).collect())
+            .collect::<Vec<Vec<u32>>>()
     };
     let want = train(&mut Reference::new(&graph, &wanted));
     for &choice in choices() {
@@ -293,7 +299,9 @@ fn ids(count: usize, rows: u32) -> Vec<i32> {
 
 #[test]
 fn embeddings_and_their_gradients() {
-    for (rows, width, batch, context) in [(1, 1, 1, 1), (5, 3, 4, 7), (65, 64, 3, 700), (300, 257, 2, 33), (3, 600, 1, 2100)] {
+    for (rows, width, batch, context) in
+        [(1, 1, 1, 1), (5, 3, 4, 7), (65, 64, 3, 700), (300, 257, 2, 33), (3, 600, 1, 2100)]
+    {
         let mut g = Graph::default();
         let (table, x) = (param(&mut g, 0, &[rows, width]), param(&mut g, 1, &[batch, context, width]));
         let y = param(&mut g, 2, &[batch, context, rows]);
@@ -308,7 +316,8 @@ fn embeddings_and_their_gradients() {
         let lens = [(rows * width) as usize, positions * width as usize, positions * rows as usize];
         let wanted = [found, gradient, plain_gradient, taken, spread];
         for of in [hostile as fn(&str, usize) -> Vec<f32>, plain] {
-            let mut point = Point::new(["t", "x", "y"].into_iter().zip(lens).map(|(name, len)| of(name, len)).collect());
+            let mut point =
+                Point::new(["t", "x", "y"].into_iter().zip(lens).map(|(name, len)| of(name, len)).collect());
             point.inputs[0] = Tensor::I32(ids(positions, rows));
             agree(&format!("embedding of {rows} {width} {batch} {context}"), &g, &wanted, &point);
         }
@@ -317,8 +326,14 @@ fn embeddings_and_their_gradients() {
 
 #[test]
 fn elements_are_scattered_along_few_and_many_lines() {
-    let cases: [(&[u32], u32, u8); 6] =
-        [(&[3000], 700, 0), (&[1], 1, 0), (&[257, 2], 5, 0), (&[2, 300, 9], 11, 1), (&[20, 40, 20], 30, 1), (&[400, 30], 7, 1)];
+    let cases: [(&[u32], u32, u8); 6] = [
+        (&[3000], 700, 0),
+        (&[1], 1, 0),
+        (&[257, 2], 5, 0),
+        (&[2, 300, 9], 11, 1),
+        (&[20, 40, 20], 30, 1),
+        (&[400, 30], 7, 1),
+    ];
     for (shape, n, axis) in cases {
         let mut g = Graph::default();
         let len = shape.iter().product::<u32>() as usize;

@@ -4,6 +4,7 @@
 //! not exact.
 
 mod elements;
+mod rows;
 mod suite;
 mod training;
 mod translate;

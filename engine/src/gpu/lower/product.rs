@@ -1,0 +1,161 @@
+//! Contractions as kernels: which tile, how many dispatches, and the sum of what they leave.
+//!
+//! A product has batches of `rows` by `columns` results, each a sum over k. Its sum is taken in chunks of 256: a kernel
+//! ([`super::tile`]) does all chunks of a tile one after another or, where that would leave most of a device idle, one
+//! chunk for each workgroup, and a second kernel adds the chunks' sums.
+//!
+//! *Invariant:* a result is the chunks' sums added in order to a total from +0, whoever computed them.
+
+use crate::reference::reduce::CHUNK;
+
+use super::super::kernel::{Kernel, View, Word};
+use super::super::plan::Building;
+use super::LANES;
+use super::operand::Operand;
+use super::tile::{Part, Tile};
+
+/// Most elements of all chunks' sums of a product: 64 MiB.
+const SUMS_MAX: usize = 1 << 24;
+/// Most chunks whose sums a second kernel adds, eight in a turn of its loop.
+const SUMMED_MAX: usize = 1 << 18;
+
+/// Where a product's results stand: that of a row and column at `row * step`, and behind it the column's place.
+#[derive(Clone, Debug)]
+pub(super) struct Output {
+    /// All of them.
+    pub(super) view: View,
+    /// From a row to the next.
+    pub(super) step: usize,
+    /// From a batch's first to the next one's.
+    pub(super) batch: usize,
+    /// If columns are pixels of images: pixels of an image, and elements from an image to the next.
+    pub(super) images: Option<[usize; 2]>,
+}
+
+/// A contraction of `rows` lines of `a` with `columns` lines of `b`, for each of the batches.
+#[derive(Clone, Debug)]
+pub(super) struct Product {
+    /// Its name, for people.
+    pub(super) label: &'static str,
+    /// Independent products.
+    pub(super) batches: usize,
+    /// Length of the sums.
+    pub(super) k: usize,
+    /// Lines are rows of the result.
+    pub(super) a: Operand,
+    /// Lines are columns of the result.
+    pub(super) b: Operand,
+    /// The result.
+    pub(super) output: Output,
+    /// Whether it goes on with what the last slice of the batch left.
+    pub(super) is_sum: bool,
+}
+
+impl Product {
+    /// Rows of the result.
+    pub(super) fn rows(&self) -> usize {
+        self.a.lines
+    }
+
+    /// Columns of the result.
+    pub(super) fn columns(&self) -> usize {
+        self.b.lines
+    }
+
+    /// Chunks of a sum.
+    pub(super) fn chunks(&self) -> usize {
+        self.k.div_ceil(CHUNK)
+    }
+
+    /// Rough number of operations.
+    pub(super) fn work(&self) -> u64 {
+        [self.rows(), self.columns(), self.k]
+            .iter()
+            .fold(2 * self.batches as u64, |all, &n| all.saturating_mul(n as u64))
+    }
+
+    /// Words that are 1 where the total starts from +0, and where `canon` ends it.
+    fn ends(&self) -> [Word; 2] {
+        if self.is_sum { [Word::IsFirst, Word::IsLast] } else { [Word::Plain(1); 2] }
+    }
+
+    /// Adds the kernels.
+    pub(super) fn lower(&self, building: &mut Building<'_, '_>) {
+        let len = self.output.view.len();
+        let sums = len.saturating_mul(self.chunks());
+        let binds = building.limits.binding / 4;
+        let may_split = self.chunks() > 1 && self.chunks() <= SUMMED_MAX && sums <= SUMS_MAX && sums as u64 <= binds;
+        let (tile, split) = choose(self, may_split);
+        let [begin, finish] = self.ends();
+        if split {
+            let sums = building.scratch(sums);
+            let output = Output { view: sums.clone(), ..self.output.clone() };
+            building.push(tile.kernel(self, building.form, &output, Part::Chunk { apart: len }, Word::Plain(0)));
+            building.push(add(&sums, &self.output.view, self.chunks(), begin, finish));
+        } else {
+            let alone = self.chunks() == 1 && !self.is_sum;
+            let part = if alone { Part::Chunk { apart: 0 } } else { Part::Whole { begin } };
+            building.push(tile.kernel(self, building.form, &self.output, part, finish));
+        }
+    }
+}
+
+/// Adds the chunks' sums, in order.
+fn add(sums: &View, to: &View, chunks: usize, begin: Word, finish: Word) -> Kernel {
+    let mut kernel = Kernel::new("sums of chunks", [LANES, 1, 1]);
+    kernel.each(to.len());
+    kernel.work = sums.len() as u64;
+    let (sums, target) = (kernel.read(sums), kernel.write(to));
+    let (len, chunks) = (kernel.arg(to.len()), kernel.arg(chunks));
+    let (begin, finish) = (kernel.word(begin), kernel.word(finish));
+    let (here, next) = (target.at("i"), |offset: u32| sums.at(format!("(c + {offset}u) * {len} + i")));
+    // Eight loads under way at a time: there may be few invocations, and many chunks.
+    let loads: String = (0..8).map(|j| format!("let x{j} = {};\n", next(j))).collect();
+    let adds: String = (0..8).map(|j| format!("total = plus(total, x{j});\n")).collect();
+    kernel.code(&format!(
+        "var total = 0.0;\nif ({begin} == 0u) {{ total = {here}; }}\nvar c = 0u;\n\
+         for (; c + 8u <= {chunks}; c += 8u) {{\n{loads}{adds}}}\n\
+         for (; c < {chunks}; c += 1u) {{ total = plus(total, {}); }}\n\
+         if ({finish} == 1u) {{ total = canon(total); }}\n{here} = total;",
+        next(0)
+    ));
+    kernel
+}
+
+/// The cheapest tile, and whether to do each chunk by itself, by a rough model of a large device.
+fn choose(product: &Product, may_split: bool) -> (Tile, bool) {
+    let mut best = (Tile::ALL[0], false);
+    let mut least = f64::INFINITY;
+    for tile in Tile::ALL {
+        for split in [false, true] {
+            let price = if split && !may_split { f64::INFINITY } else { price(product, tile, split) };
+            if price < least {
+                (best, least) = ((tile, split), price);
+            }
+        }
+    }
+    best
+}
+
+/// Clocks that a product takes on a device of 128 processors, each of 128 multiplications and additions a clock.
+fn price(product: &Product, tile: Tile, split: bool) -> f64 {
+    const PROCESSORS: u64 = 128;
+    /// Clocks from one dispatch to the next, and of a turn of the second kernel's loop.
+    const DISPATCH: f64 = 5_000.0;
+    const TURN: f64 = 100.0;
+    /// Bytes to and from memory in a clock.
+    const BANDWIDTH: f64 = 1_200.0;
+    let chunks = product.chunks();
+    let parts = if split { chunks } else { 1 };
+    let steps = if split { CHUNK } else { product.k } as f64;
+    let groups = tile.groups(product) * parts as u64;
+    // Alone on its processor, an invocation waits for itself; else, the processor does one after another.
+    let alone = 1.3 * f64::from(tile.own());
+    let shared = f64::from(tile.own() * tile.lanes().max(32)) / 128.0 / tile.efficiency();
+    let product_clocks = steps * alone.max(shared * groups.div_ceil(PROCESSORS) as f64);
+    if !split {
+        return product_clocks;
+    }
+    let sums = (product.output.view.len() * chunks) as f64;
+    product_clocks + DISPATCH + TURN * chunks as f64 + 8.0 * sums / BANDWIDTH
+}
