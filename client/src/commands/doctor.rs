@@ -160,7 +160,7 @@ fn gpus(context: &Context, options: &Doctor) -> anyhow::Result<(Vec<Finding>, Ve
         }
     };
     if all.is_empty() {
-        let says = format!("none; the processor does all the work. {}", gpu::INSTALL);
+        let says = format!("none; the processor does all the work; {}", gpu::INSTALL);
         return Ok((vec![finding(true, says)], all));
     }
     let wanted = Gpu::of(if options.gpu == "all" { "" } else { &options.gpu });

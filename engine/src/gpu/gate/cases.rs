@@ -74,10 +74,9 @@ impl Case {
             }
         });
         let tables = vec![TABLES[draw as usize % TABLES.len()]; self.tables];
-        // The first step, a usual one, and the last that there can be.
-        let step = [0, 3, (1 << 20) - 1][draw as usize % 3];
-        // Steps count as late only where nothing but random numbers depends on them.
-        let step = if self.has_random() { step } else { step.min(3) };
+        // Only random numbers depend on the step: the first, a usual one, and the last that there can be.
+        let steps = if self.has_random() { [0, 3, (1 << 20) - 1] } else { [0, 1, 2] };
+        let step = steps[draw as usize % steps.len()];
         Point { inputs, params, tables, step }
     }
 

@@ -4,6 +4,7 @@
 //! not exact.
 
 mod elements;
+mod gate;
 mod rows;
 mod suite;
 mod training;
