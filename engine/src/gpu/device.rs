@@ -16,6 +16,8 @@ use crate::backend::BackendError;
 /// Longest that one submission may take: they are cut at a fraction of a second of estimated work, so a device that needs
 /// this long hangs.
 const DEADLINE: Duration = Duration::from_secs(120);
+/// How long a wait goes on before it looks what else there is.
+const ASK: Duration = Duration::from_millis(100);
 /// Share of what a device binds at most that all tensors of a plan may take together: there is no way to ask how much
 /// memory it has, and what cannot be allocated is an error then.
 const BINDINGS_IN_MEMORY: u64 = 64;
@@ -154,6 +156,9 @@ pub(super) struct Device {
     trouble: Arc<Mutex<Option<String>>>,
     /// Estimated operations per second; see [`Kernel::work`].
     speed: Mutex<f64>,
+    /// Held while the device is asked what is done: wgpu 30 panics when one thread's wait runs out of time while another
+    /// thread's comes to its end.
+    asking: Mutex<()>,
 }
 
 impl std::fmt::Debug for Device {
@@ -218,6 +223,7 @@ impl Device {
             pipelines: Mutex::default(),
             cache,
             trouble,
+            asking: Mutex::new(()),
             speed: Mutex::new(if adapter.kind == AdapterKind::Software { 4e9 } else { 1e11 }),
         })
     }
@@ -400,11 +406,10 @@ impl Device {
     pub(super) fn wait(&self, submission: &wgpu::SubmissionIndex) -> Result<(), BackendError> {
         let started = Instant::now();
         loop {
-            let poll = wgpu::PollType::Wait {
-                submission_index: Some(submission.clone()),
-                timeout: Some(Duration::from_secs(1)),
-            };
+            let poll = wgpu::PollType::Wait { submission_index: Some(submission.clone()), timeout: Some(ASK) };
+            let asking = lock(&self.asking);
             let polled = self.device.poll(poll);
+            drop(asking);
             self.check()?;
             match polled {
                 Ok(_) => return Ok(()),

@@ -438,7 +438,11 @@ fn share(tensors: &[Tensor], lives: &[Option<(usize, usize)>]) -> (Vec<u32>, Vec
 
 #[cfg(test)]
 mod tests {
-    use super::{Tensor, share};
+    #![allow(clippy::unwrap_used)]
+    use super::{Plan, Tensor, share};
+    use crate::backend::BackendError;
+    use crate::bench::Model;
+    use crate::gpu::{Form, Limits};
 
     #[test]
     fn tensors_that_live_together_have_buffers_of_their_own() {
@@ -447,5 +451,25 @@ mod tests {
         let (of, buffers) = share(&tensors, &[Some((0, 1)), Some((2, 3)), Some((1, 2)), None]);
         assert_eq!(of, [0, 0, 1, 2]);
         assert_eq!(buffers, [16, 4, 4]);
+    }
+
+    #[test]
+    fn a_batch_is_cut_where_the_device_is_too_small_for_it() {
+        let program = Model::named("gpt-128").unwrap().program().unwrap();
+        let phase = &program.phases[0];
+        let plan = |limits| Plan::new(&phase.graph, &phase.wanted(), true, None, Form::Fma, limits);
+        let all = Limits { binding: 1 << 40, memory: 1 << 40 };
+        let whole = plan(all).unwrap();
+        let longest = 4 * whole.buffers.iter().copied().max().unwrap() as u64;
+        let bytes = 4 * whole.buffers.iter().sum::<usize>() as u64;
+        assert_eq!(whole.slices, 1);
+        for limits in [Limits { binding: longest - 1, ..all }, Limits { memory: bytes / 3, ..all }] {
+            let cut = plan(limits).unwrap();
+            assert!(cut.slices > 1);
+            assert!(cut.buffers.iter().all(|&len| 4 * len as u64 <= limits.binding));
+            assert!(4 * cut.buffers.iter().sum::<usize>() as u64 <= limits.memory);
+        }
+        let refused = plan(Limits { binding: 1 << 10, ..all }).unwrap_err();
+        assert!(matches!(&refused, BackendError::Resources(why) if why.contains("a smaller batch")), "{refused}");
     }
 }

@@ -19,8 +19,8 @@ use super::super::kernel::{ARGUMENTS_MAX, BUFFERS_MAX, Kernel, Place, View};
 use super::super::plan::Building;
 use super::moves;
 
-/// Invocations of a workgroup.
-const LANES: u32 = 256;
+/// Invocations of a workgroup where each has little to do.
+pub(super) const LANES: u32 = 256;
 /// Most operations for an element where an invocation does four.
 const OPERATIONS_BY_FOUR_MAX: u64 = 500;
 /// What a kernel costs, in tensors read or written.
@@ -149,17 +149,15 @@ impl<'g> Chain<'g> {
         for start in 0..n {
             let Some((before, _)) = best[start] else { continue };
             let mut needs = Needs::default();
-            for end in start + 1..=n {
-                needs.add(self, start, end - 1);
-                let Some(cost) = needs.cost(self, start, end) else {
-                    if needs.places.len() + needs.results > BUFFERS_MAX || needs.words > ARGUMENTS_MAX {
-                        break;
-                    }
-                    continue;
-                };
-                let cost = before + cost;
-                if best[end].is_none_or(|(known, _)| cost < known) {
-                    best[end] = Some((cost, start));
+            for node in start..n {
+                needs.add(self, start, node);
+                if needs.too_many() {
+                    break;
+                }
+                let end = node + 1;
+                let Some(cost) = needs.cost(self, start, end) else { continue };
+                if best[end].is_none_or(|(known, _)| before + cost < known) {
+                    best[end] = Some((before + cost, start));
                 }
             }
         }
@@ -270,6 +268,11 @@ impl Needs {
             self.results += 1;
             self.words += 1;
         }
+    }
+
+    /// Whether more nodes can only make it worse.
+    fn too_many(&self) -> bool {
+        self.places.len() + self.results > BUFFERS_MAX || self.words > ARGUMENTS_MAX
     }
 
     /// What the kernel costs if it ends before node `end`; nothing where it may not be.

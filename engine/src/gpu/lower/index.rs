@@ -8,7 +8,7 @@ use crate::graph::NodeId;
 
 use super::super::kernel::{Kernel, View, Word};
 use super::super::plan::Building;
-use super::LANES;
+use super::chain::LANES;
 use super::moves::by;
 
 /// Lines from which on each is worth an invocation that adds all of it, one after another.
@@ -126,7 +126,7 @@ pub(super) fn scatter_add(building: &mut Building<'_, '_>, id: NodeId, axis: u8,
 
 /// One invocation for each line: it clears its results, adds to them, and makes them canonical.
 fn scatter_lines(ids: &View, src: &View, to: &View, [len, n, inner]: [usize; 3], lines: usize) -> Kernel {
-    let mut kernel = Kernel::new("scatter_add", [LANES, 1, 1]);
+    let mut kernel = Kernel::new("scatter_add", [super::LANES, 1, 1]);
     kernel.each(lines);
     kernel.work = (4 * lines * (len + 2 * n)) as u64;
     let (len, n, inner) = (kernel.arg(len), kernel.arg(n), kernel.arg(inner));

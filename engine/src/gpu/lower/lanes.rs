@@ -19,6 +19,8 @@ const ALONE_MAX: usize = 32;
 const SHARED: u32 = 64;
 /// Invocations of a workgroup that has one row.
 const WIDE: u32 = 256;
+/// Elements that are read ahead where nothing else is said: what is made of them may be long to write.
+const AHEAD: usize = 4;
 /// Elements that such a workgroup goes through in a round: a block for each 16 invocations.
 const ROUND: usize = WIDE as usize / LANES * ROW_BLOCK;
 
@@ -43,6 +45,8 @@ pub(super) struct Lanes {
     sharing: Sharing,
     /// Rounds of a row that has a workgroup.
     rounds: String,
+    /// Elements that an invocation reads before it uses the first of them, in a sum or maximum.
+    pub(super) ahead: usize,
     /// Numbers of workgroup memory in use.
     used: u32,
 }
@@ -88,7 +92,7 @@ impl Lanes {
         let mut kernel = Kernel::new(label, [size, 1, 1]);
         kernel.groups_of(units.div_ceil(size as usize / each) as u64);
         kernel.code(&format!("let unit = {unit};\nlet member = {member};"));
-        Self { kernel, sharing, rounds: String::new(), used: 0 }
+        Self { kernel, sharing, rounds: String::new(), ahead: AHEAD, used: 0 }
     }
 
     /// Invocations of a row or block; the text knows `member`, which of them.
@@ -107,17 +111,23 @@ impl Lanes {
 
     /// Runs statements for each element, `i`, of the row; each invocation takes its elements in ascending order.
     pub(super) fn each(&mut self, body: &str) {
-        let text = match self.sharing {
-            Sharing::Alone => format!("for (var i = 0u; i < end; i += 1u) {{\n{body}\n}}"),
-            Sharing::Lanes => format!("for (var i = first + member; i < end; i += {LANES}u) {{\n{body}\n}}"),
-            Sharing::Workgroup => format!(
-                "for (var round = 0u; round < {}; round += 1u) {{\n\
-                 let stop = min(round * {ROUND}u + {ROUND}u, end);\n\
-                 for (var i = round * {ROUND}u + lane; i < stop; i += {WIDE}u) {{\n{body}\n}}\n}}",
-                self.rounds
-            ),
-        };
+        let text =
+            self.walk(|start, end, step| format!("for (var i = {start}; i < {end}; i += {step}u) {{\n{body}\n}}"));
         self.kernel.code(&text);
+    }
+
+    /// What goes through the row, made of loops that have a first element, an end, and a distance.
+    fn walk(&self, part: impl Fn(&str, &str, usize) -> String) -> String {
+        match self.sharing {
+            Sharing::Alone => part("0u", "end", 1),
+            Sharing::Lanes => part("first + member", "end", LANES),
+            Sharing::Workgroup => format!(
+                "for (var round = 0u; round < {}; round += 1u) {{\nlet stop = min(round * {ROUND}u + {ROUND}u, end);\n\
+                 {}\n}}",
+                self.rounds,
+                part(&format!("round * {ROUND}u + lane"), "stop", WIDE as usize)
+            ),
+        }
     }
 
     /// Runs statements once for the row.
@@ -142,9 +152,17 @@ impl Lanes {
         self.kernel.code(&text(sums, |_, name, _| format!("let {name} = {};", tree(name))));
     }
 
+    /// A loop that adds elements to sums.
+    fn add_up<E: Display>(&self, start: &str, end: &str, step: usize, sums: &[(&str, E)]) -> String {
+        let names: Vec<String> = sums.iter().map(|(name, _)| format!("{name}_")).collect();
+        let folds: Vec<(&str, &E)> = names.iter().zip(sums).map(|(name, (_, x))| (name.as_str(), x)).collect();
+        fold(["i", start, end], step, self.ahead, "plus", &folds)
+    }
+
     fn sums_by_lanes<E: Display>(&mut self, sums: &[(&str, E)]) {
         self.kernel.code(&text(sums, |_, name, _| format!("var {name}_ = 0.0;")));
-        self.each(&text(sums, |_, name, x| format!("{name}_ = plus({name}_, {x});")));
+        let loops = self.walk(|start, end, step| self.add_up(start, end, step, sums));
+        self.kernel.code(&loops);
         let at = self.memory(sums.len() as u32);
         self.kernel.code(&text(sums, |k, name, _| format!("lanes[{}u + lane] = {name}_;", at + k * SHARED)));
         self.kernel.code("workgroupBarrier();");
@@ -169,9 +187,7 @@ impl Lanes {
             format!("let first = round * {ROUND}u + (lane >> 4u) * {ROW_BLOCK}u;"),
             format!("let stop = min(first + {ROW_BLOCK}u, end);"),
             text(sums, |_, name, _| format!("var {name}_ = 0.0;")),
-            format!("for (var i = first + (lane & 15u); i < stop; i += {LANES}u) {{"),
-            text(sums, |_, name, x| format!("{name}_ = plus({name}_, {x});")),
-            "}".to_owned(),
+            self.add_up("first + (lane & 15u)", "stop", LANES, sums),
             text(sums, store("_")),
             "workgroupBarrier();\nif (lane < 16u) {".to_owned(),
             text(sums, |k, name, _| format!("{name}_2 = plus({name}_2, tree({}u + lane * 16u));", at + k * WIDE)),
@@ -190,7 +206,9 @@ impl Lanes {
     /// The largest of something over the row, where there is one.
     pub(super) fn max(&mut self, name: &str, x: impl Display) {
         self.kernel.code(&format!("var {name}_ = {};", lowest()));
-        self.each(&format!("{name}_ = c_max({name}_, {x});"));
+        let folds = [(&*format!("{name}_"), x)];
+        let loops = self.walk(|start, end, step| fold(["i", start, end], step, self.ahead, "c_max", &folds));
+        self.kernel.code(&loops);
         match self.sharing {
             Sharing::Alone => self.kernel.code(&format!("let {name} = {name}_;")),
             Sharing::Lanes => {
@@ -231,6 +249,33 @@ impl Lanes {
         self.kernel.work = work as u64;
         self.kernel
     }
+}
+
+/// A loop over an index from `start` to below `end`, in steps, that folds something into each of some variables, in
+/// order. It reads several elements before it uses the first one: a device waits long for memory, but for many reads at once
+/// not longer.
+pub(super) fn fold<E: Display>(
+    [index, start, end]: [&str; 3],
+    step: usize,
+    ahead: usize,
+    function: &str,
+    folds: &[(&str, E)],
+) -> String {
+    let each = |statement: &dyn Fn(usize, usize, &str, &E) -> String| {
+        let all = (0..ahead).flat_map(|k| folds.iter().enumerate().map(move |(at, (name, x))| (k, at, name, x)));
+        all.map(|(k, at, name, x)| statement(k, at, name, x)).collect::<Vec<_>>().join("\n")
+    };
+    let read = each(&|k, at, _, x| {
+        format!("var x{at}_{k} = 0.0;\n{{ let {index} = next + {}u; x{at}_{k} = {x}; }}", k * step)
+    });
+    let used = each(&|k, at, name, _| format!("{name} = {function}({name}, x{at}_{k});"));
+    let rest = text(folds, |_, name, x| format!("{name} = {function}({name}, {x});"));
+    format!(
+        "{{\nvar next = {start};\nfor (; next + {}u < {end}; next += {}u) {{\n{read}\n{used}\n}}\n\
+         for (; next < {end}; next += {step}u) {{\nlet {index} = next;\n{rest}\n}}\n}}",
+        (ahead - 1) * step,
+        ahead * step
+    )
 }
 
 /// No canonical number is less, an expression.

@@ -7,7 +7,7 @@ use crate::plan::spread::{Walk, distances, merged};
 
 use super::super::kernel::{BUFFERS_MAX, Kernel, View};
 use super::super::plan::Building;
-use super::LANES;
+use super::chain::LANES;
 
 /// Rows and columns of a tile that goes through workgroup memory.
 const TILE: usize = 32;

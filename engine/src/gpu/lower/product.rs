@@ -124,6 +124,10 @@ fn add(sums: &View, to: &View, chunks: usize, begin: Word, finish: Word) -> Kern
 
 /// The cheapest tile, and whether to do each chunk by itself, by a rough model of a large device.
 fn choose(product: &Product, may_split: bool) -> (Tile, bool) {
+    #[cfg(test)]
+    if let Some((tile, split)) = tests::FORCED.get() {
+        return (tile, split && may_split);
+    }
     let mut best = (Tile::ALL[0], false);
     let mut least = f64::INFINITY;
     for tile in Tile::ALL {
@@ -158,4 +162,79 @@ fn price(product: &Product, tile: Tile, split: bool) -> f64 {
     }
     let sums = (product.output.view.len() * chunks) as f64;
     product_clocks + DISPATCH + TURN * chunks as f64 + 8.0 * sums / BANDWIDTH
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use crate::backend::{Executor, Feed, Kind, Options, Tensor};
+    use crate::gpu::{Choice, Form, Gpu, adapters};
+    use crate::graph::{Graph, NodeId, Shape};
+    use crate::number::canon;
+    use crate::reference::Reference;
+    use cairn_protocol::Seed;
+
+    use super::Tile;
+
+    thread_local! {
+        /// A tile, and whether to split, for this thread's products.
+        pub(super) static FORCED: Cell<Option<(Tile, bool)>> = const { Cell::new(None) };
+    }
+
+    /// Operands of a batch of m by k and k by n in this orientation, and their product.
+    fn product(g: &mut Graph, i: u32, [batch, m, n, k]: [u32; 4], (ta, tb): (bool, bool)) -> NodeId {
+        let stored = |rows, columns, swapped| {
+            Shape(if swapped { vec![batch, columns, rows] } else { vec![batch, rows, columns] })
+        };
+        let (a, b) = (g.param(2 * i, stored(m, k, ta)).unwrap(), g.param(2 * i + 1, stored(k, n, tb)).unwrap());
+        g.contraction((a, ta), (b, tb)).unwrap()
+    }
+
+    fn bits(executor: &mut dyn Executor, params: &[Vec<f32>], count: usize) -> Vec<Vec<u32>> {
+        let nothing = Tensor::I32(vec![]);
+        let inputs = [&nothing, &nothing];
+        let feed = Feed { inputs, params, states: &[], tables: &[], seed: &Seed([7; 32]), step: 0 };
+        let mut out = vec![vec![]; count];
+        executor.run(&feed, &mut out).unwrap();
+        out.iter().map(|x| x.iter().map(|x| x.to_bits()).collect()).collect()
+    }
+
+    /// Whatever the model says, each tile must be right: of one chunk and of some, split or not, ragged and in fours.
+    #[test]
+    fn every_tile_gives_the_bits_of_the_reference() {
+        let cases = [([2, 133, 70, 19], false), ([1, 20, 136, 516], false), ([2, 37, 130, 515], true)];
+        let orientations = [[(false, false), (true, true)], [(false, true), (true, false)]];
+        for (at, (shape, split)) in cases.into_iter().enumerate() {
+            let [batch, m, n, k] = shape.map(|n| n as usize);
+            let lengths = [batch * m * k, batch * k * n].repeat(2);
+            let params: Vec<Vec<f32>> = lengths.into_iter().zip(0..).map(|(len, of)| numbers(len, of)).collect();
+            for (of, orientations) in orientations.into_iter().enumerate() {
+                let mut g = Graph::default();
+                let wanted: Vec<NodeId> = (0..).zip(orientations).map(|(i, o)| product(&mut g, i, shape, o)).collect();
+                let want = bits(&mut Reference::new(&g, &wanted), &params, wanted.len());
+                for (i, tile) in Tile::ALL.into_iter().enumerate().filter(|(i, _)| (i + at + of) % 2 == 0) {
+                    let form = [Form::Plain, Form::Fma, Form::Barrier][(at + i / 2) % 3];
+                    for adapter in 0..adapters().len() as u8 {
+                        let choice = Choice { adapter, form };
+                        FORCED.set(Some((tile, split)));
+                        let mut gpu = Gpu::new(&g, &wanted, &options(choice), choice).unwrap();
+                        FORCED.set(None);
+                        let got = bits(&mut gpu, &params, wanted.len());
+                        assert!(got == want, "{shape:?}, {tile:?}, split {split}, {choice:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    fn options(choice: Choice) -> Options {
+        Options { kind: Kind::Gpu(choice), threads: 1, isa: None, fuse: true, micro_batch: None }
+    }
+
+    /// Canonical numbers of both signs and many magnitudes.
+    fn numbers(len: usize, of: u32) -> Vec<f32> {
+        let word = |i: usize| (8 * i as u32 + of).wrapping_mul(0x9e37_79b9) >> 3;
+        (0..len).map(|i| canon(f32::from_bits(((word(i) & 1) << 31) | ((word(i) >> 1) + 0x3600_0000)))).collect()
+    }
 }

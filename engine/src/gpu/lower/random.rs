@@ -4,7 +4,7 @@ use crate::graph::{NodeId, Random};
 
 use super::super::kernel::{Kernel, Word};
 use super::super::plan::{Building, Feed};
-use super::LANES;
+use super::chain::LANES;
 
 /// One invocation for each block of two elements; in a slice of odd length the first may lack its first.
 pub(super) fn lower(building: &mut Building<'_, '_>, id: NodeId, kind: Random, name: &str) {

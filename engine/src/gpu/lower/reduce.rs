@@ -7,15 +7,17 @@
 use crate::graph::NodeId;
 use crate::reference::reduce::{CHUNK, ROW_BLOCK};
 
-use super::super::kernel::{Kernel, View, Word};
+use super::super::kernel::{Bound, Kernel, View, Word};
 use super::super::plan::Building;
 use super::LANES;
-use super::lanes::{Lanes, lowest};
+use super::lanes::{self, Lanes, lowest};
 
 /// Long rows that keep a device busy, each in a workgroup.
 const ROWS_ENOUGH: usize = 128;
 /// Chunks of a column that one invocation sums.
 const CHUNKS_ALONE: usize = 2;
+/// Elements that an invocation reads before it uses the first of them.
+const AHEAD: usize = 8;
 /// Iterations of a loop, of two that are nested because one might be too long.
 const LOOP: usize = 4096;
 
@@ -175,6 +177,7 @@ fn rows(
     reduction.declare(&mut lanes.kernel);
     let (from, to) = (lanes.kernel.read(from), lanes.kernel.write(to));
     lanes.kernel.code("let at = kept(row);");
+    lanes.ahead = AHEAD;
     let x = from.at("at + gone(i)");
     match fold {
         Fold::Sum => lanes.sums(&[("y", x)]),
@@ -214,20 +217,19 @@ fn declare_slices(kernel: &mut Kernel, len: usize, carried: bool) {
 }
 
 /// Folds the elements of chunk `chunk` into `part`, for the result whose first element is at `at`.
-fn fold_chunk(x: &str, fold: Fold) -> String {
+fn fold_chunk(from: &Bound, fold: Fold) -> String {
+    let elements = ["k", "begin", "stop"];
     format!(
-        "let stop = min(chunk * {CHUNK}u + {CHUNK}u - skew, n);\n\
-         for (var k = select(chunk * {CHUNK}u - skew, 0u, chunk == 0u); k < stop; k += 1u) {{\n\
-         part = {}(part, {x});\n}}",
-        fold.function()
+        "let begin = select(chunk * {CHUNK}u - skew, 0u, chunk == 0u);\n\
+         let stop = min(chunk * {CHUNK}u + {CHUNK}u - skew, n);\n{}",
+        lanes::fold(elements, 1, AHEAD, fold.function(), &[("part", from.at("at + gone(k)"))])
     )
 }
 
-/// Chunks 0 to `chunks`, in order, in loops that are not too long.
-fn for_chunks(body: &str) -> String {
+/// Runs a loop over chunks from `outer` to `end`, until all have had their turn.
+fn for_chunks(loops: &str) -> String {
     format!(
-        "for (var outer = 0u; outer < chunks; outer += {LOOP}u) {{\nlet end = min(outer + {LOOP}u, chunks);\n\
-         for (var chunk = outer; chunk < end; chunk += 1u) {{\n{body}\n}}\n}}"
+        "for (var outer = 0u; outer < chunks; outer += {LOOP}u) {{\nlet end = min(outer + {LOOP}u, chunks);\n{loops}\n}}"
     )
 }
 
@@ -253,7 +255,7 @@ fn fold_columns(
     building.push(chunk_total(&parts, to, reduction, fold, carried));
 }
 
-/// All chunks of a result in one invocation.
+/// All chunks of a result, a few, in one invocation.
 fn columns(from: &View, to: &View, reduction: &Reduction, fold: Fold, carried: Option<Carried>) -> Kernel {
     let label = if fold == Fold::Sum { "column sums" } else { "column maxima" };
     let mut kernel = Kernel::new(label, [LANES, 1, 1]);
@@ -267,11 +269,12 @@ fn columns(from: &View, to: &View, reduction: &Reduction, fold: Fold, carried: O
     if let Some(unfinished) = &unfinished {
         kernel.code(&format!("if (!is_first) {{ total = {}; part = {unfinished}; }}", to.at("i")));
     }
-    kernel.code(&for_chunks(&format!(
-        "{}\nif (is_last || chunk * {CHUNK}u + {CHUNK}u - skew <= n) {{\ntotal = {}(total, part);\npart = {start};\n}}",
-        fold_chunk(&from.at("at + gone(k)"), fold),
+    kernel.code(&format!(
+        "for (var chunk = 0u; chunk < chunks; chunk += 1u) {{\n{}\n\
+         if (is_last || chunk * {CHUNK}u + {CHUNK}u - skew <= n) {{\ntotal = {}(total, part);\npart = {start};\n}}\n}}",
+        fold_chunk(&from, fold),
         fold.function()
-    )));
+    ));
     kernel.code(&settle(&to.at("i"), unfinished.as_deref(), fold));
     kernel.work = 4 * (reduction.results() * reduction.len()) as u64;
     kernel
@@ -313,7 +316,7 @@ fn chunk_parts(
         let unfinished = kernel.read(&carried.unfinished);
         kernel.code(&format!("if (chunk == 0u && !is_first) {{ part = {}; }}", unfinished.at("result")));
     }
-    kernel.code(&fold_chunk(&from.at("at + gone(k)"), fold));
+    kernel.code(&fold_chunk(&from, fold));
     kernel.code(&format!("{} = part;", parts.at("i")));
     kernel.work = 4 * (reduction.results() * reduction.len()) as u64;
     kernel
@@ -334,12 +337,14 @@ fn chunk_total(parts: &View, to: &View, reduction: &Reduction, fold: Fold, carri
         kernel.code(&format!("var part = 0.0;\nif (!is_first) {{ total = {}; }}", to.at("i")));
     }
     let next = from.at(format!("chunk * {results} + i"));
-    let add = format!("total = {}(total, {next});", fold.function());
+    let function = fold.function();
     kernel.code(&for_chunks(&match unfinished {
-        Some(_) => {
-            format!("if (is_last || chunk * {CHUNK}u + {CHUNK}u - skew <= n) {{\n{add}\n}} else {{\npart = {next};\n}}")
-        }
-        None => add,
+        Some(_) => format!(
+            "for (var chunk = outer; chunk < end; chunk += 1u) {{\n\
+             if (is_last || chunk * {CHUNK}u + {CHUNK}u - skew <= n) {{\ntotal = {function}(total, {next});\n}} else {{\n\
+             part = {next};\n}}\n}}"
+        ),
+        None => lanes::fold(["chunk", "outer", "end"], 1, AHEAD, function, &[("total", next)]),
     }));
     kernel.code(&settle(&to.at("i"), unfinished.as_deref(), fold));
     kernel.work = 4 * (parts.len()) as u64;

@@ -3,8 +3,10 @@
 //! `cargo xtask test` installs a software Vulkan device. Where there is none the tests fail: a backend that nobody ran is
 //! not exact.
 
+mod attention;
 mod elements;
 mod gate;
+mod products;
 mod rows;
 mod suite;
 mod training;
