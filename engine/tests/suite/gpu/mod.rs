@@ -5,6 +5,7 @@
 
 mod attention;
 mod elements;
+mod gate;
 mod products;
 mod rows;
 mod slices;
