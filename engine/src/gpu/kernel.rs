@@ -65,7 +65,6 @@ impl View {
     pub(super) fn by_four(&self) -> bool {
         self.offset.is_multiple_of(4) && self.advance.is_multiple_of(4)
     }
-
 }
 
 /// A word of a kernel's arguments.
