@@ -93,8 +93,8 @@ pub(crate) enum Command {
     Track(Track),
     /// Public keys of this home
     Id,
-    /// Processor, versions, home, disk, keys: what works here
-    Doctor,
+    /// Processor, GPUs, versions, home, disk, keys: what works here
+    Doctor(Doctor),
     /// Speed here: products, training steps, price list; also against PyTorch
     Bench(Bench),
     /// Check or rebuild the store
@@ -191,7 +191,9 @@ pub(crate) struct Network {
 Examples:
   cairn join names && cairn node --peer /ip4/192.0.2.7/udp/4001/quic-v1/p2p/12D3…
   cairn node --track 3fa2 --cpus 2 --minutes 60
+  cairn node --gpu off
 
+A GPU is compared with the processor bit by bit before it is used, and again every hour; see `cairn doctor`.
 Ends cleanly on Ctrl-C (exit code 0); a second Ctrl-C ends it at once. Nothing signed is lost.")]
 pub(crate) struct Node {
     #[command(flatten)]
@@ -199,9 +201,28 @@ pub(crate) struct Node {
     /// Follows the chain only: no research, no key
     #[arg(long)]
     pub(crate) observe: bool,
+    /// GPU to use: a part of its name, `auto` or `off` [default: auto, the fastest real one that keeps every bit]
+    #[arg(long, value_name = "NAME|off")]
+    pub(crate) gpu: Option<String>,
     /// Seed of the search: makes it repeatable as far as timing allows
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cairn doctor                          real GPUs that were not examined yet are examined: some seconds
+  cairn doctor --gpu llvmpipe           a program on the processor that plays a GPU, too
+  cairn doctor --gpu Radeon --again     once more, after a driver was mended or an audit caught it
+  cairn doctor --gpu off                no driver is loaded")]
+pub(crate) struct Doctor {
+    /// GPUs to examine: a part of a name, `all`, `auto` or `off` [default: auto, the real ones]
+    #[arg(long, default_value = "auto", value_name = "NAME|all|off")]
+    pub(crate) gpu: String,
+    /// Examines also those that were examined before
+    #[arg(long)]
+    pub(crate) again: bool,
 }
 
 #[derive(Debug, Args)]
@@ -290,12 +311,15 @@ pub(crate) struct Trace {
 /// How to run.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Backend {
-    /// Backend; `reference` and `cpu` give the same bits
+    /// Backend; `reference`, `cpu` and `gpu` give the same bits
     #[arg(long, value_enum, default_value_t = BackendName::Cpu)]
     pub(crate) backend: BackendName,
     /// Threads [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
+    /// GPU of --backend gpu: a part of its name [default: the fastest real one]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) gpu: Option<String>,
     /// Instruction set [default: the best that this processor has]
     #[arg(long, value_enum)]
     pub(crate) isa: Option<IsaName>,
@@ -314,6 +338,8 @@ pub(crate) enum BackendName {
     Reference,
     /// Exact and fast
     Cpu,
+    /// Exact, on a GPU that was found to be; measures it on first use
+    Gpu,
     /// Near the exact result, on other hardware; not for claims or replays
     Candle,
 }
@@ -336,6 +362,7 @@ Examples:
   cairn run train.py --track names
   cairn run baseline --track shakespeare-small --seed 7 --threads 2
   cairn run train.py --track names --backend reference --budget 50M
+  cairn run baseline --track shakespeare-small --backend gpu
 
 Exit codes: 0 done, 1 failed, 2 refused (diagnostic), 5 diverged (step and tensor), 130 interrupted.")]
 pub(crate) struct Run {

@@ -2,7 +2,7 @@
 //!
 //! *Invariant:* every event has the field `event`; metrics are floats in nats, and differences lower is better.
 
-use cairn_node::event::Event as NodeEvent;
+use cairn_node::event::{Event as NodeEvent, GpuStatus};
 use cairn_protocol::{Claim, Item, Refusal, ReportStatus};
 use cairn_verifier::Event as VerifierEvent;
 use serde_json::{Value, json};
@@ -32,6 +32,19 @@ fn status(status: &ReportStatus) -> &'static str {
         ReportStatus::Stopped => "stopped",
         ReportStatus::Diverged => "diverged",
         ReportStatus::Refused => "refused",
+    }
+}
+
+fn gpu_status(status: GpuStatus) -> &'static str {
+    match status {
+        GpuStatus::None => "none",
+        GpuStatus::Examining => "examining",
+        GpuStatus::Passed => "passed",
+        GpuStatus::Failed => "failed",
+        GpuStatus::Used => "used",
+        GpuStatus::Slower => "slower",
+        GpuStatus::Trouble => "trouble",
+        GpuStatus::Demoted => "demoted",
     }
 }
 
@@ -93,6 +106,9 @@ pub(crate) fn node(told: &NodeEvent) -> Value {
         ),
         NodeEvent::Refused { commit, height, why, mine } => {
             event("refused", json!({ "commit": commit, "height": height, "why": refusal(why), "mine": mine }))
+        }
+        NodeEvent::Gpu { name, status, says } => {
+            event("gpu", json!({ "name": name, "status": gpu_status(*status), "says": says }))
         }
         NodeEvent::Trouble(what) => event("trouble", json!({ "what": what })),
     }
@@ -209,6 +225,17 @@ pub(crate) fn line(event: &Value) -> Line {
             good: Some(false),
             passing: false,
         },
+        "gpu" => {
+            let name = text("name");
+            let good = match event.get("status").and_then(Value::as_str) {
+                Some("passed" | "used") => Some(true),
+                Some("failed" | "demoted" | "trouble") => Some(false),
+                _ => None,
+            };
+            let says = text("says");
+            let words = if name.is_empty() { says } else { format!("GPU {name}: {says}") };
+            Line { text: words, good, passing: false }
+        }
         "trouble" => Line { text: text("what"), good: Some(false), passing: false },
         other => stays(format::plain(other)),
     }

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cairn_program::job::Killer;
+use cairn_program::job::{Killer, Stopper};
 use tokio::sync::watch;
 
 use crate::failure::{Code, Failure};
@@ -17,12 +17,17 @@ pub(crate) struct Interrupt(Arc<Inner>);
 struct Inner {
     stop: watch::Sender<bool>,
     jobs: Mutex<Vec<Killer>>,
+    stopper: Stopper,
 }
 
 impl Interrupt {
     /// Listens for the signals from now on.
     pub(crate) fn install() -> std::io::Result<Self> {
-        let interrupt = Self(Arc::new(Inner { stop: watch::Sender::new(false), jobs: Mutex::default() }));
+        let interrupt = Self(Arc::new(Inner {
+            stop: watch::Sender::new(false),
+            jobs: Mutex::default(),
+            stopper: Stopper::default(),
+        }));
         let heard = interrupt.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("signals".into()).spawn(move || {
@@ -42,6 +47,7 @@ impl Interrupt {
     /// Asks everything to end.
     pub(crate) fn stop(&self) {
         self.0.stop.send_replace(true);
+        self.0.stopper.stop();
         for job in self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             job.kill();
         }
@@ -60,6 +66,11 @@ impl Interrupt {
     /// For those who wait asynchronously.
     pub(crate) fn receiver(&self) -> watch::Receiver<bool> {
         self.0.stop.subscribe()
+    }
+
+    /// Ends the job that it watches over when the time comes; of one at a time.
+    pub(crate) fn stopper(&self) -> &Stopper {
+        &self.0.stopper
     }
 
     /// Ends this job as well when the time comes.

@@ -94,7 +94,9 @@ pub(crate) fn raw(
 ) -> Result<Outcome, JobError> {
     let exe = own_binary().map_err(|e| JobError::Failed(e.to_string()))?;
     let threads = match &work {
-        Work::Trace => 1,
+        Work::Trace | Work::Adapters | Work::Examine { .. } | Work::Time { .. } => 1,
+        // What a GPU's driver does beside the run is not limited to its threads.
+        Work::Run { backend, .. } | Work::Replay { backend, .. } if backend.gpu.is_some() => u64::from(processors()),
         Work::Run { backend, .. } | Work::Replay { backend, .. } => u64::from(backend.threads.max(1)),
     };
     let job = Job::spawn(&exe, Request { task, work }, DEADLINE, DEADLINE.as_secs().saturating_mul(threads))?;
@@ -118,14 +120,14 @@ pub(crate) fn trace(
 
 /// The work of one run.
 pub(crate) fn run_once(seed: Seed, backend: BackendChoice) -> anyhow::Result<Work> {
-    Ok(Work::Run { seeds: vec![seed].try_into()?, backend })
+    Ok(Work::Run { seeds: vec![seed].try_into()?, backend, audit: None })
 }
 
-/// The backend that the options mean.
+/// The backend that the options mean, and whether its results count.
 ///
 /// # Errors
-/// This processor lacks the instruction set, or this build the backend.
-pub(crate) fn backend(options: &Backend) -> anyhow::Result<BackendChoice> {
+/// This processor lacks the instruction set, this machine the GPU, or this build the backend.
+pub(crate) fn backend(context: &Context, options: &Backend) -> anyhow::Result<(BackendChoice, bool)> {
     let threads = options.threads.unwrap_or_else(processors);
     if options.backend == BackendName::Candle && !cairn_engine::backend::CANDLE {
         return Err(Failure::advice(
@@ -142,17 +144,31 @@ pub(crate) fn backend(options: &Backend) -> anyhow::Result<BackendChoice> {
             ));
         }
     }
-    Ok(BackendChoice {
+    if options.gpu.is_some() && options.backend != BackendName::Gpu {
+        return Err(Failure::usage("--gpu names the GPU of --backend gpu", "add --backend gpu, or leave --gpu out"));
+    }
+    let (gpu, exact) = match options.backend {
+        BackendName::Gpu => {
+            let (gpu, trusted) = crate::gpu::choose(context, options.gpu.as_deref())?;
+            (Some(gpu), trusted)
+        }
+        BackendName::Candle => (None, false),
+        BackendName::Reference | BackendName::Cpu => (None, true),
+    };
+    let choice = BackendChoice {
         name: Text::truncated(match options.backend {
             BackendName::Reference => "reference",
             BackendName::Cpu => "cpu",
+            BackendName::Gpu => "gpu",
             BackendName::Candle => "candle",
         }),
         threads: if options.backend == BackendName::Reference { 1 } else { threads },
         isa: Text::truncated(options.isa.map_or("", isa_name)),
         fuse: !options.no_fuse,
         micro_batch: options.micro_batch.unwrap_or(0),
-    })
+        gpu,
+    };
+    Ok((choice, exact))
 }
 
 fn isa_name(isa: IsaName) -> &'static str {
@@ -181,7 +197,7 @@ pub(crate) fn instruction_sets() -> Vec<&'static str> {
 pub(crate) fn isa_used(choice: &BackendChoice) -> &str {
     match (choice.name.as_str(), choice.isa.as_str()) {
         ("reference", _) => "scalar",
-        ("candle", _) => "",
+        ("candle" | "gpu", _) => "",
         (_, "") => instruction_sets().last().copied().unwrap_or("scalar"),
         (_, named) => named,
     }

@@ -10,6 +10,7 @@ mod context;
 mod events;
 mod failure;
 mod format;
+mod gpu;
 mod home;
 mod ids;
 mod interrupt;

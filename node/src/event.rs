@@ -108,6 +108,36 @@ pub enum Event {
         /// Whether it is this node's.
         mine: bool,
     },
+    /// There is news of a GPU.
+    Gpu {
+        /// The device's name; empty where there is none.
+        name: String,
+        /// What happened.
+        status: GpuStatus,
+        /// The same in words.
+        says: String,
+    },
     /// Something went wrong and will be tried again.
     Trouble(String),
+}
+
+/// What happened to a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GpuStatus {
+    /// There is none to use.
+    None,
+    /// It is being measured.
+    Examining,
+    /// It keeps the arithmetic.
+    Passed,
+    /// It does not.
+    Failed,
+    /// It is faster than the processor for the present programs, and does the work.
+    Used,
+    /// It is not.
+    Slower,
+    /// It could not do what it should.
+    Trouble,
+    /// An audit found other bits on the processor: it is not trusted.
+    Demoted,
 }

@@ -96,7 +96,7 @@ fn request(source: &str) -> Request {
             parameters: 1000,
             literal_bits: 1000,
         },
-        work: Work::Run { seeds, backend: BackendChoice::cpu(1) },
+        work: Work::Run { seeds, backend: BackendChoice::cpu(1), audit: None },
     }
 }
 
@@ -144,7 +144,7 @@ fn seeds() -> BoundedVec<Seed, 8> {
 
 fn running(backend: &str) -> Work {
     let name = Text::truncated(backend);
-    Work::Run { seeds: seeds(), backend: BackendChoice { name, ..BackendChoice::cpu(1) } }
+    Work::Run { seeds: seeds(), backend: BackendChoice { name, ..BackendChoice::cpu(1) }, audit: None }
 }
 
 /// A program is run, on either backend, with one result.

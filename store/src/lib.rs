@@ -7,6 +7,7 @@
 
 mod blob;
 mod board;
+mod devices;
 mod error;
 mod schema;
 mod serve;
@@ -24,6 +25,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 pub use blob::Blobs;
 pub use board::{BoardRow, ResultRow};
+pub use devices::{Conformance, Device};
 pub use error::{Error, Result};
 pub use serve::pending_page;
 

@@ -5,7 +5,8 @@
 use rusqlite::Connection;
 
 /// Each brings the schema to the version of its place, counted from 1.
-const MIGRATIONS: [&str; 1] = ["CREATE TABLE kv (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+const MIGRATIONS: [&str; 2] = [
+    "CREATE TABLE kv (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
      CREATE TABLE tracks (id BLOB PRIMARY KEY, name TEXT NOT NULL, bytes BLOB NOT NULL) STRICT;
      CREATE TABLE records (
          kind TEXT NOT NULL, id BLOB NOT NULL, track BLOB NOT NULL, at_ms INTEGER NOT NULL, bytes BLOB NOT NULL,
@@ -13,7 +14,11 @@ const MIGRATIONS: [&str; 1] = ["CREATE TABLE kv (key TEXT PRIMARY KEY, value BLO
      CREATE INDEX records_by_track ON records (track, kind, id);
      CREATE TABLE chain (
          track BLOB NOT NULL, height INTEGER NOT NULL, entry BLOB NOT NULL UNIQUE, bytes BLOB NOT NULL,
-         PRIMARY KEY (track, height)) STRICT;"];
+         PRIMARY KEY (track, height)) STRICT;",
+    "CREATE TABLE devices (
+         adapter TEXT NOT NULL, shaders BLOB NOT NULL, form TEXT, speed INTEGER, failed TEXT,
+         examined_ms INTEGER NOT NULL, demoted_ms INTEGER, why TEXT, PRIMARY KEY (adapter, shaders)) STRICT;",
+];
 
 /// Derived tables: dropped and rebuilt from `chain` and `records` at will.
 pub(crate) const DERIVED: &str = "

@@ -3,13 +3,17 @@
 use std::path::Path;
 use std::time::Instant;
 
+use cairn_node::driver::Gpu;
 use cairn_program::job::{BackendChoice, Outcome};
 use cairn_protocol::limits::{ARITHMETIC_VERSION, WIRE_VERSION};
 use cairn_protocol::{Hash32, Seed, Text};
 use serde_json::{Value, json};
 
+use crate::cli::Doctor;
 use crate::context::{Context, processors};
+use crate::failure::Failure;
 use crate::format;
+use crate::gpu::{self, Known};
 use crate::home::KeyKind;
 use crate::jobs::{self, Program};
 use crate::output::Tone;
@@ -29,7 +33,7 @@ struct Finding {
     says: String,
 }
 
-pub(crate) fn run(context: &Context) -> anyhow::Result<std::process::ExitCode> {
+pub(crate) fn run(context: &Context, options: &Doctor) -> anyhow::Result<std::process::ExitCode> {
     let home = context.home.root();
     let mut findings = vec![
         Finding {
@@ -56,6 +60,8 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<std::process::ExitCode> {
     findings.push(settled("store", store(context)));
     let (conformance, runs) = conformance(context);
     findings.push(conformance);
+    let (found, gpus) = gpus(context, options)?;
+    findings.extend(found);
     let ok = findings.iter().all(|finding| finding.ok);
     let ui = &context.ui;
     let all = findings.iter().map(|found| json!({ "name": found.name, "ok": found.ok, "says": found.says }));
@@ -69,6 +75,7 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<std::process::ExitCode> {
         "home": home,
         "findings": all.collect::<Vec<Value>>(),
         "conformance": runs,
+        "gpus": gpus.iter().map(Known::json).collect::<Vec<Value>>(),
     }));
     for found in &findings {
         let mark = if found.ok { ui.paint(Tone::Good, "ok  ") } else { ui.paint(Tone::Bad, "BAD ") };
@@ -137,6 +144,48 @@ fn store(context: &Context) -> anyhow::Result<String> {
     };
     store.check()?;
     Ok(format!("{} known, every chain whole", format::count(store.tracks()?.len() as u64, "track", "tracks")))
+}
+
+/// The GPUs, examined as far as that is wanted.
+fn gpus(context: &Context, options: &Doctor) -> anyhow::Result<(Vec<Finding>, Vec<Known>)> {
+    let finding = |ok: bool, says: String| Finding { name: "gpu", ok, says };
+    if options.gpu == "off" {
+        return Ok((vec![finding(true, "not looked at".into())], vec![]));
+    }
+    let mut all = match gpu::known(context) {
+        Ok(all) => all,
+        Err(error) => {
+            context.interrupt.check()?;
+            return Ok((vec![finding(false, format!("{error:#}"))], vec![]));
+        }
+    };
+    if all.is_empty() {
+        let says = format!("none; the processor does all the work; {}", gpu::INSTALL);
+        return Ok((vec![finding(true, says)], all));
+    }
+    let wanted = Gpu::of(if options.gpu == "all" { "" } else { &options.gpu });
+    let wanted = wanted.candidates(all.iter().map(|known| known.adapter.clone()).collect());
+    if wanted.is_empty() && options.gpu != "auto" {
+        let names: Vec<&str> = all.iter().map(|known| known.adapter.name.as_str()).collect();
+        return Err(Failure::usage(
+            format!("no GPU's name has `{}` in it", options.gpu),
+            format!("there are: {}", names.join(", ")),
+        ));
+    }
+    let mut findings = Vec::with_capacity(all.len());
+    for known in &mut all {
+        let mut broken = None;
+        if wanted.contains(&known.adapter)
+            && (known.device.is_none() || options.again)
+            && let Err(error) = gpu::examine(context, known)
+        {
+            context.interrupt.check()?;
+            broken = Some(format!("{error:#}"));
+        }
+        let ok = broken.is_none() && matches!(known.status(), "passed" | "not examined");
+        findings.push(finding(ok, broken.unwrap_or_else(|| known.says())));
+    }
+    Ok((findings, all))
 }
 
 /// Runs one small program on every backend and compares all bits.

@@ -38,7 +38,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Node(options) => return participate::node(&context, options),
         Command::Verifier(options) => return participate::verifier(&context, options),
         Command::Replay(options) => return replay::run(&context, options),
-        Command::Doctor => return doctor::run(&context),
+        Command::Doctor(options) => return doctor::run(&context, options),
         Command::Tracks => tracks::list(&context),
         Command::Join(options) => tracks::join(&context, options),
         Command::Leave(options) => tracks::leave(&context, options),

@@ -50,6 +50,7 @@ fn place(context: &Context, options: &Network) -> anyhow::Result<Place> {
 
 pub(crate) fn node(context: &Context, options: &Node) -> anyhow::Result<ExitCode> {
     let place = place(context, &options.network)?;
+    let gpu = options.gpu.clone().or(context.home.config()?.gpu);
     context.home.create()?;
     let keys = context.home.keys();
     let config = cairn_node::driver::Config {
@@ -61,6 +62,7 @@ pub(crate) fn node(context: &Context, options: &Node) -> anyhow::Result<ExitCode
         listen: place.listen,
         bootstrap: place.bootstrap,
         threads: place.threads,
+        gpu: cairn_node::driver::Gpu::of(gpu.as_deref().unwrap_or("auto")),
         research: !options.observe,
         seed: options.seed,
         proposer: cairn_node::driver::Options::default(),

@@ -43,7 +43,10 @@ pub(crate) fn run(context: &Context, options: &Replay) -> anyhow::Result<std::pr
     if options.backend.backend == BackendName::Candle {
         return Err(Failure::usage("a replay compares bits, and candle's are not exact", "use --backend cpu"));
     }
-    let backend = jobs::backend(&options.backend)?;
+    let (backend, exact) = jobs::backend(context, &options.backend)?;
+    if !exact {
+        return Err(Failure::advice("a replay compares bits, and this GPU's are not exact", "use --backend cpu"));
+    }
     let store = context.home.reader()?;
     let ids = Ids::read(&store)?;
     let target = ids.find(&options.id)?;
@@ -118,7 +121,8 @@ fn recompute(
 ) -> anyhow::Result<Verdict> {
     let seeds = commit.body.seeds();
     let threads = threads.unwrap_or_else(processors).max(1);
-    let at_once = seeds.len().clamp(1, usize::from(threads));
+    // A GPU does one run after the other fastest.
+    let at_once = if backend.gpu.is_some() { 1 } else { seeds.len().clamp(1, usize::from(threads)) };
     let backend = BackendChoice {
         threads: if backend.name.as_str() == "reference" { 1 } else { (usize::from(threads) / at_once).max(1) as u16 },
         ..backend.clone()

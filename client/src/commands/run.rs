@@ -6,7 +6,7 @@ use anyhow::bail;
 use cairn_program::job::{Message, Outcome, RunSummary, TraceSummary};
 use serde_json::json;
 
-use crate::cli::{BackendName, Run};
+use crate::cli::Run;
 use crate::commands::trace::warn_if_long;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -19,7 +19,7 @@ const CURVE: usize = 60;
 
 pub(crate) fn run(context: &Context, options: &Run) -> anyhow::Result<()> {
     let ui = &context.ui;
-    let backend = jobs::backend(&options.backend)?;
+    let (backend, exact) = jobs::backend(context, &options.backend)?;
     let rules = tracks::rules(&context.home, options.track.as_deref())?;
     let program = Program::read(&options.program, &rules)?;
     warn_if_long(context, &rules, &program);
@@ -54,7 +54,7 @@ pub(crate) fn run(context: &Context, options: &Run) -> anyhow::Result<()> {
         Outcome::Refused(_) => bail!("the program was refused"),
     };
     // Hashes of an inexact run would only mislead: nobody can confirm them.
-    let exact = options.backend.backend != BackendName::Candle;
+    let gpu = backend.gpu.as_ref();
     ui.object(&json!({
         "track": rules.name,
         "metric": format::nats(run.metric),
@@ -72,6 +72,8 @@ pub(crate) fn run(context: &Context, options: &Run) -> anyhow::Result<()> {
         "seconds": format::seconds(took),
         "backend": backend.name.as_str(),
         "isa": jobs::isa_used(&backend),
+        "gpu": gpu.map(|gpu| gpu.adapter.as_str()),
+        "form": gpu.map(|gpu| gpu.form.as_str()),
         "threads": backend.threads,
     }));
     show(context, &traced, &run, exact, &losses, took);
@@ -105,7 +107,7 @@ fn show(
     ui.result(format!("test    {} nats", format::metric(run.test)));
     match exact {
         true => ui.result(format!("trace   {}", ui.paint(Tone::Name, run.root.to_string()))),
-        false => ui.result("trace   none: candle is not exact; confirm with --backend cpu"),
+        false => ui.result("trace   none: this backend is not exact; confirm with --backend cpu"),
     }
     ui.result(format!("graph   {}", traced.graph));
     ui.result(format!("time    {} for {} steps", format::duration(took), traced.steps));

@@ -22,10 +22,12 @@ pub(crate) struct Config {
     pub(crate) listen: Vec<String>,
     /// Processor threads to use.
     pub(crate) threads: Option<u16>,
+    /// GPU to use: `auto`, `off`, or a part of its name.
+    pub(crate) gpu: Option<String>,
 }
 
 /// Keys of the file.
-const KEYS: [&str; 4] = ["joined", "peers", "listen", "threads"];
+const KEYS: [&str; 5] = ["joined", "peers", "listen", "threads", "gpu"];
 
 impl Config {
     pub(crate) fn load(path: &Path) -> anyhow::Result<Self> {

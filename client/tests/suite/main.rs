@@ -4,6 +4,7 @@
 
 mod bench;
 mod demo;
+mod gpus;
 mod home;
 mod programs;
 mod record;

@@ -397,7 +397,7 @@ impl Device {
         *speed = (0.7 * *speed + 0.3 * seen).clamp(1e7, 1e15);
     }
 
-    /// Submits commands.
+    /// Submits commands. That asks what is done, too, which only one thread may at a time.
     pub(super) fn submit(&self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
         let commands = encoder.finish();
         let _asking = lock(&self.asking);

@@ -2,12 +2,14 @@
 //!
 //! Start at [`Gpu`], the executor. [`device`] opens adapters and waits for them, [`plan`] makes a graph ready, [`lower`]
 //! writes its kernels with what [`kernel`] and [`wgsl`] offer. `docs/spec/arithmetic.md` has the rules that make a
-//! kernel's bits those of [`mod@crate::reference`]; whether a device keeps them is measured before it counts.
+//! kernel's bits those of [`mod@crate::reference`]; whether a device keeps them is measured by [`gate`]
+//! before it counts.
 //!
 //! *Invariant:* the host waits for the device only where it needs its numbers, and never for ever.
 
 mod device;
 mod executor;
+pub mod gate;
 mod kernel;
 mod lower;
 mod peak;
@@ -44,6 +46,11 @@ impl Form {
             Self::Fma => "fma",
             Self::Barrier => "barrier",
         }
+    }
+
+    /// The form of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|form| form.name() == name)
     }
 }
 

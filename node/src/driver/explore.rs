@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::mpsc as queue;
 use std::time::{Duration, Instant};
 
-use cairn_program::job::{Allowance, JobError, Message as Said, Outcome, Stopper, perform};
+use cairn_program::job::{Allowance, Audit, JobError, Message as Said, Outcome, Stopper, perform};
 use cairn_protocol::{Draft, GraphId, Report, Run, Seed};
 
 use super::Message;
+use super::device::Place;
 use super::official::Workshop;
 use crate::event::Event;
 use crate::research::{Curve, Ended, Goal, Head, Pace, Search, Try, report};
@@ -149,9 +150,35 @@ impl Thread {
         Ok(())
     }
 
-    /// Traces and runs; none where the graph was run before.
+    /// Traces and runs; none where the graph was run before. What the device cannot do, or got wrong, the processor does.
     fn attempt(&mut self, what: &Try) -> Result<Option<Finished>, JobError> {
-        let (request, allowance) = self.workshop.run(&what.source, vec![Seed::numbered(what.seed)])?;
+        let place = self.workshop.place(Some(what.base), &what.source, &self.stopper)?;
+        if place.device.is_some() {
+            let audit = self.workshop.devices.audit_due();
+            let mut agrees = None;
+            let finished = self.attempt_on(what, &place, audit, &mut agrees);
+            match (finished, audit) {
+                (_, Some(audit)) if agrees == Some(false) => self.workshop.caught(audit.segment),
+                (Err(JobError::Stopped), _) => return Err(JobError::Stopped),
+                (Ok(finished), _) => {
+                    self.workshop.devices.went_well(agrees == Some(true));
+                    return Ok(finished);
+                }
+                (Err(error), _) => self.workshop.failed(&error),
+            }
+        }
+        self.attempt_on(what, &Place::cpu(self.workshop.threads), None, &mut None)
+    }
+
+    fn attempt_on(
+        &mut self,
+        what: &Try,
+        place: &Place,
+        audit: Option<Audit>,
+        agrees: &mut Option<bool>,
+    ) -> Result<Option<Finished>, JobError> {
+        let seeds = vec![Seed::numbered(what.seed)];
+        let (request, allowance) = self.workshop.run(&what.source, seeds, place, audit)?;
         // Official runs and replays on the same machine go first.
         let allowance = Allowance { gives_way: true, ..allowance };
         // A promising run is repeated in full.
@@ -170,17 +197,20 @@ impl Thread {
                     }
                 }
                 Said::Step { step, loss_bits, .. } => behind = !pace.step(*step, steps, f32::from_bits(*loss_bits)),
+                Said::Audited { agrees: found, .. } => *agrees = Some(*found),
                 _ => {}
             }
-            !known && !behind
+            !known && !behind && *agrees != Some(false)
         };
         let outcome = perform(&self.workshop.exe, request, allowance, &self.stopper, &mut listen);
         let finished = |graph, ended, note: &str| Ok(Some(Finished { graph, ended, note: note.to_string() }));
         match outcome {
             Err(JobError::Stopped) if known => Ok(None),
             Err(JobError::Stopped) if behind => finished(traced, Ended::Stopped, "far behind the best run"),
-            // What the program needs and may not have is the program's fault.
-            Err(error @ (JobError::Memory | JobError::Cpu(_))) => finished(traced, Ended::Stopped, &error.to_string()),
+            // What the program needs and may not have is the program's fault, where no driver has a part in it.
+            Err(error @ (JobError::Memory | JobError::Cpu(_))) if place.device.is_none() => {
+                finished(traced, Ended::Stopped, &error.to_string())
+            }
             Err(error) => Err(error),
             Ok(Outcome::Refused(refusal)) => {
                 finished(None, Ended::Refused, &format!("{}: {}", refusal.kind, refusal.message))

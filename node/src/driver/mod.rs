@@ -7,6 +7,7 @@
 //! *Invariant:* outputs are performed in order, and what is signed is on the disk before it is published:
 //! a store that fails ends the node.
 
+mod device;
 mod explore;
 mod memory;
 mod official;
@@ -14,20 +15,24 @@ mod prepare;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cairn_net::NetError;
 use cairn_net::follow::{Followed, Follower};
+use cairn_program::job::Stopper;
 use cairn_protocol::{
     AuthorSecret, Claim, CommitId, Gossip, GraphId, PeerSecret, ProposalId, Report, Request, Response, Run, TrackId,
     hash, settle,
 };
-use cairn_store::Store;
+use cairn_store::{Device, Store};
 use tokio::sync::{mpsc, watch};
 
 use crate::event::Event;
 use crate::machine::{Input, Machine, Output};
 use crate::research::{Goal, Head, Search};
+use device::Finding;
+pub use device::Gpu;
 use explore::{Candidate, Explorer, Order};
 use memory::{Memory, Shown};
 use official::{Official, Workshop};
@@ -78,6 +83,8 @@ pub struct Config {
     pub bootstrap: Vec<String>,
     /// Threads of a run.
     pub threads: u16,
+    /// Which GPU to use.
+    pub gpu: Gpu,
     /// Whether to search for improvements.
     pub research: bool,
     /// Seed of the search; the system's randomness without one.
@@ -131,6 +138,10 @@ enum Message {
     Tried(Box<Report>),
     /// A change is worth a claim.
     Found(Candidate),
+    /// A device was measured.
+    Device(Box<Device>),
+    /// A device was caught by an audit.
+    Demoted { adapter: String, why: String },
     /// For people.
     Event(Event),
     /// For people.
@@ -241,6 +252,8 @@ struct Driver {
     peers: Follower,
     workshop: Workshop,
     official: Official,
+    /// Ends the search for a device.
+    finding: Arc<Stopper>,
     explorer: Option<Explorer>,
     /// A head that the explorer has no place for yet.
     head: Option<(Head, Goal)>,
@@ -268,9 +281,15 @@ impl Driver {
     ) -> Result<Self, DriverError> {
         let clock = Clock::new();
         let (outbox, inbox) = mpsc::channel(INBOX_MAX);
-        let workshop = Workshop::new(config.exe.clone(), config.threads, &ready, outbox);
+        let workshop = Workshop::new(config.exe.clone(), config.threads, &ready, outbox.clone());
         let mut memory = Memory::load(&store, config.track)?;
         let shown = Shown::load(&mut store, config.track, &memory.chain)?;
+        // Who runs nothing needs no device.
+        let device = Finding::new(&config, &store, clock.now_ms(), outbox)?;
+        let finding = device.stopper.clone();
+        if config.author.is_some() {
+            device.start(workshop.devices.clone()).map_err(DriverError::Thread)?;
+        }
         let explorer = if config.research && config.author.is_some() {
             let search = search(&config, &store, &memory)?;
             let started = Explorer::start(workshop.clone(), search, config.proposer.early_stop);
@@ -295,6 +314,7 @@ impl Driver {
             peers,
             workshop,
             official: Official::default(),
+            finding,
             explorer,
             head: None,
             candidate: None,
@@ -332,6 +352,7 @@ impl Driver {
             }
         };
         self.official.stop_all();
+        self.finding.stop();
         if let Some(explorer) = &self.explorer {
             explorer.stop();
         }
@@ -378,6 +399,14 @@ impl Driver {
                     self.candidate = Some(found);
                 }
                 return self.claim();
+            }
+            Message::Device(device) => self.store.put_device(&device)?,
+            Message::Demoted { adapter, why } => {
+                let now_ms = self.clock.now_ms();
+                let known = self.store.devices()?;
+                for device in known.iter().filter(|known| known.adapter == adapter) {
+                    self.store.demote_device(&adapter, device.shaders, &why, now_ms)?;
+                }
             }
             Message::Event(event) => self.tell.tell(Told::Machine(event)),
             Message::Trouble(what) => self.tell.tell(Told::Trouble(what)),

@@ -9,8 +9,8 @@ use super::wire::{Message, Request, read_frame, write_frame};
 
 /// Bytes beyond what the program may need: code, the parser, stacks, the data, the allocator's slack.
 const OVERHEAD_BYTES: u64 = 512 << 20;
-/// Open files of a job: three pipes, the data, what the runtime needs.
-const FILES_MAX: u64 = 64;
+/// Open files of a job: three pipes, the data, what the runtime and a GPU's driver need.
+const FILES_MAX: u64 = 256;
 
 /// How a job reports; an error means that the parent is gone.
 pub type Report<'a> = dyn FnMut(Message) -> io::Result<()> + 'a;

@@ -9,12 +9,15 @@
 //! in order, and inside the request's limits).
 
 mod child;
+mod device;
+mod measure;
 mod parent;
 mod task;
 mod wire;
 mod work;
 
 pub use child::{Report, child_main};
+pub use device::{adapters, examine, time};
 pub use parent::{Job, JobError, Killer, Outcome};
 pub use task::{Allowance, Stopper, perform};
 pub use wire::*;

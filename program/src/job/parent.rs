@@ -14,7 +14,7 @@ use cairn_protocol::Hash32;
 use cairn_protocol::limits::SEGMENTS;
 
 use super::task::Allowance;
-use super::wire::{Message, Refusal, Request, RunSummary, TraceSummary, Work, read_frame, write_frame};
+use super::wire::{Audit, Message, Refusal, Request, RunSummary, TraceSummary, Work, read_frame, write_frame};
 
 /// Messages that wait to be looked at; more make the child wait.
 const MESSAGES_MAX: usize = 256;
@@ -23,6 +23,31 @@ const STDERR_BYTES_MAX: u64 = 8 * 1024;
 /// Niceness of a job that gives way, on the scale of Unix: a ninth of the usual share.
 #[cfg(unix)]
 const NICENESS: i32 = 10;
+/// Bytes beyond what a program may need where a GPU's driver is loaded: its compiler, its copies of tensors, and, where
+/// the GPU is a program on the processor, the tensors themselves.
+const GPU_BYTES: u64 = 4 << 30;
+/// Variables that tell where GPU drivers lie, where they may keep files, and which devices they show.
+const GPU_VARIABLES: [&str; 18] = [
+    "HOME",
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "XDG_RUNTIME_DIR",
+    "XDG_CACHE_HOME",
+    "XDG_DATA_HOME",
+    "XDG_DATA_DIRS",
+    "XDG_CONFIG_HOME",
+    "XDG_CONFIG_DIRS",
+    "VK_DRIVER_FILES",
+    "VK_ADD_DRIVER_FILES",
+    "VK_ICD_FILENAMES",
+    "VK_LOADER_DRIVERS_SELECT",
+    "VK_LOADER_DRIVERS_DISABLE",
+    "CUDA_VISIBLE_DEVICES",
+    "MESA_SHADER_CACHE_DIR",
+    "MESA_VK_DEVICE_SELECT",
+    // Read by builds with debug assertions only: see `cairn_engine::gpu`.
+    "CAIRN_TEST_GPU_FAULT",
+];
 /// Steps of any run.
 const STEPS_MAX: u64 = 1 << 20;
 
@@ -125,9 +150,14 @@ impl Job {
     pub fn start(exe: &Path, request: Request, allowance: Allowance) -> Result<Self, JobError> {
         let Allowance { deadline, cpu_seconds, gives_way } = allowance;
         let mut command = Command::new(exe);
-        command.arg("job").arg(request.task.memory.to_string()).arg(cpu_seconds.to_string());
+        let needs_gpu = request.work.needs_gpu();
+        let memory = request.task.memory.saturating_add(if needs_gpu { GPU_BYTES } else { 0 });
+        command.arg("job").arg(memory.to_string()).arg(cpu_seconds.to_string());
         if cfg!(unix) {
             command.env_clear();
+            if needs_gpu {
+                command.envs(GPU_VARIABLES.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+            }
         }
         // Candle asks its environment how many threads to use; ours are in the request.
         if let Work::Run { backend, .. } = &request.work
@@ -225,6 +255,17 @@ impl Job {
         JobError::Died { status: status.to_string(), stderr }
     }
 
+    /// Listens until the job is done, for work that ends with no [`Outcome`]: `hear` takes every message.
+    pub(super) fn answer(mut self, hear: &mut dyn FnMut(Message) -> Result<(), JobError>) -> Result<(), JobError> {
+        loop {
+            match self.next()? {
+                Message::Done => return Ok(()),
+                Message::Failed(why) => return Err(JobError::Failed(why.as_str().to_string())),
+                message => hear(message)?,
+            }
+        }
+    }
+
     /// Listens until the job is done; `progress` sees every message and may say stop.
     pub fn finish(mut self, progress: &mut dyn FnMut(&Message) -> bool) -> Result<Outcome, JobError> {
         let request = self.request.clone();
@@ -281,7 +322,7 @@ impl<'a> Checked<'a> {
 
     fn seeds(&self) -> usize {
         match &self.request.work {
-            Work::Trace => 0,
+            Work::Trace | Work::Time { .. } | Work::Adapters | Work::Examine { .. } => 0,
             Work::Run { seeds, .. } | Work::Replay { seeds, .. } => seeds.len(),
         }
     }
@@ -321,6 +362,16 @@ impl<'a> Checked<'a> {
                     return broken("a finding of an audit that was not asked for");
                 }
                 self.leaked = Some(seed);
+            }
+            Message::Audited { seed, segment, .. } => {
+                self.running(seed, 0)?;
+                match &self.request.work {
+                    Work::Run { audit: Some(asked), .. } if *asked == (Audit { seed, segment }) => {}
+                    _ => return broken("an audit that was not asked for"),
+                }
+            }
+            Message::Adapters(_) | Message::Examining { .. } | Message::Examined(_) | Message::Timed { .. } => {
+                return broken("an answer to another question");
             }
             Message::Ran { seed, result } => {
                 self.running(seed, 0)?;

@@ -37,6 +37,21 @@ impl Task {
     }
 }
 
+impl Task {
+    /// No program, for work that needs none.
+    pub fn nothing() -> Self {
+        Self {
+            source: Text::default(),
+            converter: Text::default(),
+            data: Text::default(),
+            budget: 0,
+            memory: 0,
+            parameters: 0,
+            literal_bits: 0,
+        }
+    }
+}
+
 /// What a job may cost in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
@@ -96,13 +111,24 @@ pub fn perform(
     stopper: &Stopper,
     progress: &mut dyn FnMut(&Message) -> bool,
 ) -> Result<Outcome, JobError> {
+    guarded(exe, request, allowance, stopper, |job| job.finish(progress))
+}
+
+/// Starts a job and listens to it, within reach of `stopper`.
+pub(super) fn guarded<T>(
+    exe: &Path,
+    request: Request,
+    allowance: Allowance,
+    stopper: &Stopper,
+    listen: impl FnOnce(Job) -> Result<T, JobError>,
+) -> Result<T, JobError> {
     if stopper.stopped() {
         return Err(JobError::Stopped);
     }
     let job = Job::start(exe, request, allowance)?;
     stopper.guard(Some(job.killer()));
     // Stopped between the question above and the guard: the killer was not known yet.
-    let result = if stopper.stopped() { Err(JobError::Stopped) } else { job.finish(progress) };
+    let result = if stopper.stopped() { Err(JobError::Stopped) } else { listen(job) };
     stopper.guard(None);
     if stopper.stopped() && result.is_err() { Err(JobError::Stopped) } else { result }
 }

@@ -15,13 +15,19 @@ pub const JOB_SOURCE_BYTES_MAX: usize = 64 * 1024;
 pub const PATH_BYTES_MAX: usize = 4096;
 /// Bytes of a message's text.
 pub const MESSAGE_TEXT_BYTES_MAX: usize = 2048;
+/// Bytes of what names an adapter and its driver.
+pub const ADAPTER_BYTES_MAX: usize = 512;
+/// Adapters of one machine.
+pub const ADAPTERS_MAX: usize = 16;
+/// Backends that are timed at once.
+pub const BACKENDS_MAX: usize = 4;
 /// Bytes of a diagnostic as it is shown, with the source line and the call stack.
 pub const RENDERED_BYTES_MAX: usize = 8192;
 
 /// One question, what it is about, and what it may cost.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Request {
-    /// The program and its track.
+    /// The program and its track; see [`Task::nothing`] for work that needs none.
     pub task: Task,
     /// What to do with it.
     pub work: Work,
@@ -57,6 +63,24 @@ pub enum Work {
         seeds: BoundedVec<Seed, SEEDS_MAX>,
         /// Where to run.
         backend: BackendChoice,
+        /// A segment to compute once more, on the processor.
+        audit: Option<Audit>,
+    },
+    /// Trace, then train for some steps on each backend, for the time that they take.
+    Time {
+        /// The seed.
+        seed: Seed,
+        /// The backends.
+        backends: BoundedVec<BackendChoice, BACKENDS_MAX>,
+    },
+    /// List the adapters of this machine. Needs no program.
+    Adapters,
+    /// Measure whether an adapter keeps the arithmetic. Needs no program.
+    Examine {
+        /// Its key.
+        adapter: Text<ADAPTER_BYTES_MAX>,
+        /// Directory of compiled pipelines, or empty.
+        cache: Text<PATH_BYTES_MAX>,
     },
     /// Trace, run again for each seed, and compare with what was claimed.
     Replay {
@@ -75,10 +99,30 @@ pub enum Work {
     },
 }
 
+/// One segment of one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Audit {
+    /// Index of the seed.
+    pub seed: u8,
+    /// Index of the segment.
+    pub segment: u16,
+}
+
+/// A GPU and how it is used.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct GpuChoice {
+    /// Key of the adapter: its name, its driver and the driver's version.
+    pub adapter: Text<ADAPTER_BYTES_MAX>,
+    /// How contractions are written: `plain`, `fma` or `barrier`.
+    pub form: Text<NAME_BYTES_MAX>,
+    /// Directory of compiled pipelines, or empty.
+    pub cache: Text<PATH_BYTES_MAX>,
+}
+
 /// A backend and its options; among exact backends, none of them changes a bit of any result.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct BackendChoice {
-    /// `reference` or `cpu`; `candle` where this build has it, for trying things out.
+    /// `reference`, `cpu` or `gpu`; `candle` where this build has it, for trying things out.
     pub name: Text<NAME_BYTES_MAX>,
     /// Threads.
     pub threads: u16,
@@ -88,6 +132,8 @@ pub struct BackendChoice {
     pub fuse: bool,
     /// Rows of a batch that are computed at a time, where the program allows it; 0 for the backend's choice.
     pub micro_batch: u32,
+    /// Which GPU; for `gpu` only.
+    pub gpu: Option<GpuChoice>,
 }
 
 impl BackendChoice {
@@ -99,8 +145,81 @@ impl BackendChoice {
             isa: Text::truncated(""),
             fuse: true,
             micro_batch: 0,
+            gpu: None,
         }
     }
+
+    /// A GPU; the threads are for what the processor does beside it.
+    pub fn gpu(gpu: GpuChoice, threads: u16) -> Self {
+        Self { name: Text::truncated("gpu"), gpu: Some(gpu), ..Self::cpu(threads) }
+    }
+}
+
+impl Work {
+    /// Whether a GPU's driver is loaded for it.
+    pub fn needs_gpu(&self) -> bool {
+        match self {
+            Self::Trace => false,
+            Self::Run { backend, .. } | Self::Replay { backend, .. } => backend.gpu.is_some(),
+            Self::Time { backends, .. } => backends.iter().any(|backend| backend.gpu.is_some()),
+            Self::Adapters | Self::Examine { .. } => true,
+        }
+    }
+}
+
+/// An adapter: one device under one driver.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct AdapterInfo {
+    /// What tells it, with its driver and the driver's version, from all others.
+    pub key: Text<ADAPTER_BYTES_MAX>,
+    /// The device's name.
+    pub name: Text<ADAPTER_BYTES_MAX>,
+    /// The driver and its version, as it says it.
+    pub driver: Text<ADAPTER_BYTES_MAX>,
+    /// `vulkan`, `metal` or `dx12`.
+    pub backend: Text<NAME_BYTES_MAX>,
+    /// `discrete`, `integrated`, `virtual`, `other` or `software`.
+    pub kind: Text<NAME_BYTES_MAX>,
+    /// Bytes of the longest tensor.
+    pub binding_max: u64,
+    /// Bytes of memory that a workgroup shares.
+    pub workgroup_memory_max: u32,
+    /// Buffers of one kernel.
+    pub buffers_max: u32,
+}
+
+impl AdapterInfo {
+    /// Whether it is a program on the processor.
+    pub fn is_software(&self) -> bool {
+        self.kind.as_str() == "software"
+    }
+}
+
+/// What a conformance gate found.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Examined {
+    /// All bits were equal.
+    Passed {
+        /// The fastest form of contractions that passed.
+        form: Text<NAME_BYTES_MAX>,
+        /// Operations a second of a product.
+        speed: u64,
+        /// Numbers that were compared.
+        compared: u64,
+    },
+    /// Some were not.
+    Failed(Text<MESSAGE_TEXT_BYTES_MAX>),
+}
+
+/// What a backend takes for a program.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Timed {
+    /// Microseconds until the first step was done.
+    pub start_us: u64,
+    /// Microseconds of each further step.
+    pub step_us: u64,
+    /// Why it cannot run the program; empty where it can.
+    pub trouble: Text<MESSAGE_TEXT_BYTES_MAX>,
 }
 
 /// What tracing found out.
@@ -205,6 +324,35 @@ pub enum Message {
         leaf: Hash32,
         /// The state at the prover's step strictly inside the segment.
         inside: Hash32,
+    },
+    /// A segment of a run was computed once more, on the processor.
+    Audited {
+        /// Index of the seed.
+        seed: u8,
+        /// Index of the segment.
+        segment: u16,
+        /// Whether it has the same bits there. If not, the run ends.
+        agrees: bool,
+    },
+    /// Adapters of this machine.
+    Adapters(BoundedVec<AdapterInfo, ADAPTERS_MAX>),
+    /// A measurement of an adapter is under way.
+    Examining {
+        /// Parts done.
+        done: u32,
+        /// Parts.
+        of: u32,
+        /// What is measured next.
+        what: Text<NAME_BYTES_MAX>,
+    },
+    /// A measurement of an adapter came to its end.
+    Examined(Box<Examined>),
+    /// A backend was timed.
+    Timed {
+        /// Its index in the request.
+        backend: u8,
+        /// What it takes.
+        timed: Timed,
     },
     /// The job could not be done, for a reason that is not the program's.
     Failed(Text<MESSAGE_TEXT_BYTES_MAX>),

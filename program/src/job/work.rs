@@ -13,6 +13,7 @@ use cairn_protocol::limits::SEGMENTS;
 use cairn_protocol::{BoundedVec, CommitId, Hash32, Seed, Text, VerifierKey, inside_step};
 
 use super::child::Report;
+use super::measure;
 use super::wire::{BackendChoice, Message, Refusal, Request, RunSummary, Task, TraceSummary, Work};
 use crate::{Diagnostic, Limits, TraceContext, Traced, trace};
 
@@ -24,6 +25,11 @@ const STEP_REPORTS: u64 = 200;
 /// # Errors
 /// A report could not be delivered: the parent is gone.
 pub fn work(request: &Request, report: &mut Report<'_>) -> io::Result<()> {
+    match &request.work {
+        Work::Adapters => return measure::adapters(report),
+        Work::Examine { adapter, cache } => return measure::examine(adapter, cache, report),
+        _ => {}
+    }
     let data = match load(&request.task) {
         Ok(data) => data,
         Err(why) => return report(Message::Failed(Text::truncated(&why))),
@@ -33,11 +39,12 @@ pub fn work(request: &Request, report: &mut Report<'_>) -> io::Result<()> {
         Err(diagnostic) => return report(Message::Refused(refusal(&request.task, &diagnostic))),
     };
     report(Message::Traced(summary(&traced)))?;
-    let (seeds, backend, replay) = match &request.work {
-        Work::Trace => return Ok(()),
-        Work::Run { seeds, backend } => (seeds, backend, None),
+    let (seeds, backend, replay, audit) = match &request.work {
+        Work::Trace | Work::Adapters | Work::Examine { .. } => return Ok(()),
+        Work::Time { seed, backends } => return measure::time(&traced, &data, seed, backends, report),
+        Work::Run { seeds, backend, audit } => (seeds, backend, None, *audit),
         Work::Replay { seeds, prover, commit, audit, backend, .. } => {
-            (seeds, backend, Some(Replay { prover: *prover, commit: *commit, audit: *audit }))
+            (seeds, backend, Some(Replay { prover: *prover, commit: *commit, audit: *audit }), None)
         }
     };
     let options = match options(backend) {
@@ -48,7 +55,9 @@ pub fn work(request: &Request, report: &mut Report<'_>) -> io::Result<()> {
         return report(Message::Failed(Text::truncated("a replay compares bits: it needs an exact backend")));
     }
     for (index, seed) in (0u8..).zip(seeds.iter()) {
-        let run = Run { seed: index, every: traced.steps.div_ceil(STEP_REPORTS).max(1), replay, report, broken: None };
+        let audit = audit.filter(|audit| audit.seed == index).map(|audit| audit.segment);
+        let every = traced.steps.div_ceil(STEP_REPORTS).max(1);
+        let run = Run { seed: index, every, replay, audit, audited: None, report, broken: None };
         if !run.run(&traced, &data, seed, &options)? {
             break;
         }
@@ -106,12 +115,16 @@ fn summary(traced: &Traced) -> TraceSummary {
 }
 
 /// The backend that was chosen.
-fn options(choice: &BackendChoice) -> Result<Options, String> {
-    let kind = match choice.name.as_str() {
-        "reference" => Kind::Reference,
-        "cpu" => Kind::Cpu,
-        "candle" => Kind::Candle,
-        other => return Err(format!("there is no backend `{other}`; there are `reference`, `cpu` and `candle`")),
+pub(super) fn options(choice: &BackendChoice) -> Result<Options, String> {
+    let kind = match (choice.name.as_str(), &choice.gpu) {
+        ("reference", _) => Kind::Reference,
+        ("cpu", _) => Kind::Cpu,
+        ("gpu", Some(gpu)) => Kind::Gpu(measure::choice(gpu)?),
+        ("gpu", None) => return Err("no GPU is named".into()),
+        ("candle", _) => Kind::Candle,
+        (other, _) => {
+            return Err(format!("there is no backend `{other}`; there are `reference`, `cpu`, `gpu` and `candle`"));
+        }
     };
     let isa = match choice.isa.as_str() {
         "" => None,
@@ -144,6 +157,10 @@ struct Run<'a, 'b> {
     every: u64,
     /// What a replay does besides running.
     replay: Option<Replay>,
+    /// The segment that the processor is to compute too.
+    audit: Option<u16>,
+    /// A segment that it computed, with the same bits.
+    audited: Option<u16>,
     report: &'a mut Report<'b>,
     /// Why the last report could not be delivered.
     broken: Option<io::Error>,
@@ -166,6 +183,10 @@ impl Run<'_, '_> {
             }
             Err(RunError::Diverged { step, tensor }) => {
                 (Message::Diverged { seed, step, tensor: Text::truncated(&tensor) }, false)
+            }
+            Err(error @ RunError::Inexact { segment }) => {
+                (self.report)(Message::Audited { seed, segment, agrees: false })?;
+                (Message::Failed(Text::truncated(&error.to_string())), false)
             }
             Err(error) => (Message::Failed(Text::truncated(&error.to_string())), false),
         };
@@ -212,7 +233,20 @@ impl Watch for Run<'_, '_> {
         self.replay.map(|replay| replay.audit)
     }
 
+    fn check(&mut self, segment: u16) -> bool {
+        self.audit == Some(segment)
+    }
+
+    fn checked(&mut self, segment: u16) {
+        self.audited = Some(segment);
+    }
+
     fn segment(&mut self, segment: u16, leaf: Hash32, inside: Option<Hash32>) -> Control {
+        if let Some(segment) = self.audited.take()
+            && self.tell(Message::Audited { seed: self.seed, segment, agrees: true }) == Control::Stop
+        {
+            return Control::Stop;
+        }
         match inside {
             Some(inside) => self.tell(Message::Segment { seed: self.seed, segment, leaf, inside }),
             None => Control::Continue,

@@ -97,6 +97,7 @@ async fn node(part: Part, stop: watch::Receiver<bool>) -> Outcome {
         listen: vec![part.listen],
         bootstrap: part.bootstrap,
         threads: 1,
+        gpu: cairn_node::driver::Gpu::of("fake"),
         research: worker,
         seed: Some(7),
         proposer: cairn_node::driver::Options::default(),
@@ -132,6 +133,18 @@ fn strangers_do_research() -> Outcome {
         entries.windows(2).all(|pair| pair[1].metric <= pair[0].metric - work::MARGIN),
         "each beats the one before"
     );
+    // Their device is wrong in official runs only: the audit before a signature catches it, and nothing wrong is claimed.
+    for number in [0, 1] {
+        network.wait_said("worker", &[number], "status: Passed")?;
+    }
+    let caught = network.wait_said("worker", &[0, 1], "status: Demoted")?;
+    let device = network.wait("the store knows", LONG, |n| {
+        n.devices("worker", caught).into_iter().find(|device| device.demoted.is_some())
+    })?;
+    assert!(device.trusted().is_none(), "{device:?}");
+    for number in [0, 1] {
+        assert!(!network.said("worker", number, "Refused {"), "worker {number} claimed what its device got wrong");
+    }
     network.start("observer", 0)?;
     network.wait("the observer's board", LONG, |n| n.board("observer", 0).starts_with(&entries).then_some(()))?;
     // kill -9 of the sequencer, a verifier and a worker: they go on from their homes.

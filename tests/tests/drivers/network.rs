@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use cairn_protocol::{
     AuthorSecret, Baseline, BlobId, DataBlob, Record, Text, Track, TrackId, TrackKind, VerifierKey, gate, limits,
 };
-use cairn_store::{BoardRow, Store};
+use cairn_store::{BoardRow, Device, Store};
 
 use super::{DATA, Outcome, bytes, verifier_secret, work};
 
@@ -25,6 +25,11 @@ struct News(Arc<(Mutex<BTreeMap<Part, Said>>, Condvar)>);
 struct Said {
     lines: Vec<String>,
     ended: bool,
+}
+
+fn said(told: &BTreeMap<Part, Said>, kind: &str, number: u8, words: &str) -> bool {
+    let said = told.get(&(kind.to_string(), number));
+    said.is_some_and(|said| said.lines.iter().any(|line| line.contains(words)))
 }
 
 impl News {
@@ -182,13 +187,35 @@ impl Network {
         read.unwrap_or_default()
     }
 
+    /// Whether a part said these words since it was started.
+    pub(crate) fn said(&self, kind: &str, number: u8, words: &str) -> bool {
+        said(&self.news.told(), kind, number, words)
+    }
+
+    /// Waits until one of these parts says these words: its number.
+    pub(crate) fn wait_said(&self, kind: &str, numbers: &[u8], words: &str) -> Outcome<u8> {
+        let found =
+            |told: &BTreeMap<Part, Said>| numbers.iter().copied().find(|&number| said(told, kind, number, words));
+        let number = self.news.wait(super::LONG, found);
+        number.ok_or_else(|| format!("no {kind} of {numbers:?} says `{words}`: {:#?}", self.tails()).into())
+    }
+
+    /// The last lines of each part.
+    fn tails(&self) -> Vec<(Part, Vec<String>)> {
+        let tail = |said: &Said| said.lines.iter().rev().take(8).cloned().collect::<Vec<_>>();
+        self.news.told().iter().map(|(part, said)| (part.clone(), tail(said))).collect()
+    }
+
+    /// What a part's home knows of devices.
+    pub(crate) fn devices(&self, kind: &str, number: u8) -> Vec<Device> {
+        Store::open_reader(&self.home(kind, number)).and_then(|store| store.devices()).unwrap_or_default()
+    }
+
     /// Waits until `found` is something; news of any process is an occasion to look.
     pub(crate) fn wait<T>(&self, what: &str, most: Duration, found: impl Fn(&Self) -> Option<T>) -> Outcome<T> {
         let started = Instant::now();
         let Some(found) = self.news.wait(most, |_| found(self)) else {
-            let tail = |said: &Said| said.lines.iter().rev().take(8).cloned().collect::<Vec<_>>();
-            let told: Vec<_> = self.news.told().iter().map(|(part, said)| (part.clone(), tail(said))).collect();
-            return Err(format!("waited in vain for {what}: {told:#?}").into());
+            return Err(format!("waited in vain for {what}: {:#?}", self.tails()).into());
         };
         eprintln!("{what}: after {:?}", started.elapsed());
         Ok(found)

@@ -4,4 +4,5 @@
 
 mod architecture;
 mod claims;
+mod gpu;
 mod kills;

@@ -159,7 +159,13 @@ impl Show<'_> {
 
     fn arguments(&self, command: &str, track: &str, threads: u16) -> Vec<String> {
         let threads = threads.max(1).to_string();
-        [command, "--track", track, "--listen", LISTEN, "--threads", &threads].map(String::from).to_vec()
+        let mut arguments =
+            [command, "--track", track, "--listen", LISTEN, "--threads", &threads].map(String::from).to_vec();
+        if command == "node" {
+            // Its programs are small, and every home is new: each would measure the same device first.
+            arguments.extend(["--gpu", "off"].map(String::from));
+        }
+        arguments
     }
 
     fn peers(&self) -> Vec<String> {

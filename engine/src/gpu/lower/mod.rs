@@ -6,6 +6,7 @@ mod attention;
 mod chain;
 mod contract;
 mod conv;
+mod fault;
 mod index;
 mod lanes;
 mod moves;
@@ -71,6 +72,7 @@ pub(super) fn unit(building: &mut Building<'_, '_>, unit: &[NodeId]) {
         | Op::Reshape
         | Op::BroadcastTo => {}
     }
+    fault::spoil(building, unit);
 }
 
 /// 0, 1, 2, …

@@ -96,6 +96,10 @@ fn workgroups_of_every_size() {
     // Many heads have longer tiles of rows than few.
     check(CAUSAL, [2, 65, 65, 70, 70, 4]);
     check(PLAIN, [2, 65, 65, 33, 20, 8]);
+    for lengths in [[1, 64, 64, 70, 70, 64], [1, 32, 16, 70, 70, 130]] {
+        let (g, wanted) = graph(CAUSAL, lengths);
+        agree(&format!("{lengths:?}"), &g, &wanted, &point(lengths, false));
+    }
 }
 
 #[test]

@@ -5,8 +5,10 @@
 
 mod attention;
 mod elements;
+mod gate;
 mod products;
 mod rows;
+mod slices;
 mod suite;
 mod training;
 mod translate;
