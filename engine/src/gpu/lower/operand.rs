@@ -298,6 +298,8 @@ impl Fetch {
 type Text = Box<dyn Fn(&str, &str) -> String>;
 /// The text that loads the element at a place, an expression.
 type Load<'a> = dyn Fn(&str) -> String + 'a;
+/// The text that finds the element of a line and a k, by their names, and loads it.
+type Find = Box<dyn Fn(&str, &str, &Load<'_>) -> String>;
 
 /// Texts that find single elements: of a line and a k, by their names.
 struct Place {
@@ -305,8 +307,8 @@ struct Place {
     line: Text,
     /// Where a k's are, if that is not simple.
     walk: Option<Walk>,
-    /// Loads, of both names.
-    load: Box<dyn Fn(&str, &str, &Load<'_>) -> String>,
+    /// Loads the element of a line and a k.
+    load: Find,
 }
 
 /// A way to count: an index is (outer, row, column), of which each contributes its multiple of a step.
