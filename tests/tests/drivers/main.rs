@@ -143,7 +143,7 @@ fn strangers_do_research() -> Outcome {
     })?;
     assert!(device.trusted().is_none(), "{device:?}");
     for number in [0, 1] {
-        assert!(!network.said("worker", number, "Refused {"), "worker {number} claimed what its device got wrong");
+        assert!(!network.said("worker", number, "Refuted("), "worker {number} claimed what its device got wrong");
     }
     network.start("observer", 0)?;
     network.wait("the observer's board", LONG, |n| n.board("observer", 0).starts_with(&entries).then_some(()))?;

@@ -18,7 +18,7 @@ use crate::number::from_foreign;
 use super::super::kernel::{Kernel, View};
 use super::super::plan::Building;
 use super::LANES;
-use tiles::Source;
+use tiles::{COMPONENTS, Source};
 
 /// More queries or keys than this, and operands are rounded once, beforehand, and not as often as they are read.
 const DIRECT_MAX: usize = 128;
@@ -56,7 +56,7 @@ pub(super) fn backward(building: &mut Building<'_, '_>, unit: &[NodeId], options
     let operands = [&q, &k, &v, &rounded_dy];
     let [dq, dk, dv] = &gradients;
     let known = (dk.is_some() || dv.is_some()).then(|| building.scratch(3 * problem.lines()));
-    // What the gradient of the values alone needs to know of a query, its output has no part in.
+    // Only the gradient of a score takes the sum of dy·y.
     let rows = (dq.is_some() || dk.is_some()).then_some([&dy, &y]);
     queries::gradients(building, &problem, operands, rows, dq.as_ref(), known.as_ref());
     if let Some(known) = &known {
@@ -179,7 +179,7 @@ impl Problem {
             false => String::new(),
             true => format!(" && key <= query && query < key + {}", kernel.arg(self.window)),
         };
-        let all = |call: &dyn Fn(char) -> String| format!("vec4<f32>({})", ['x', 'y', 'z', 'w'].map(call).join(", "));
+        let all = |call: &dyn Fn(char) -> String| format!("vec4<f32>({})", COMPONENTS.map(call).join(", "));
         let scores = all(&|c| format!("score(x.{c})"));
         let weights = all(&|c| format!("c_exp(c_sub(s.{c}, m.{c}))"));
         let products = all(&|c| format!("c_mul(a.{c}, b.{c})"));

@@ -1,10 +1,10 @@
 //! The kernel of a tile of queries: it walks over the keys that they see, first for the highest score, then for the
 //! weights, then, for gradients, once more. Few enough scores are kept from walk to walk; others are computed again.
 
-use crate::gpu::kernel::{Kernel, View};
+use crate::gpu::kernel::{Bound, Kernel, View};
 use crate::gpu::plan::Building;
 
-use super::tiles::{COMPONENTS, Lines, RowSum, Tiles, levels, spans};
+use super::tiles::{COMPONENTS, Lines, RowSum, Source, Tiles, levels, spans};
 use super::{Operand, Problem};
 
 /// The output.
@@ -78,8 +78,8 @@ struct Text {
     kept: bool,
     /// Whether kept scores become weights once these are known: only the slope of a soft cap takes the score.
     weighed: bool,
-    q: super::Source,
-    k: super::Source,
+    q: Source,
+    k: Source,
 }
 
 impl Text {
@@ -231,7 +231,7 @@ impl Text {
     }
 
     /// The gradient of the queries, from all that is known of them.
-    fn query_gradient(&mut self, [v, dy]: [&super::Source; 2], dq: &crate::gpu::kernel::Bound) {
+    fn query_gradient(&mut self, [v, dy]: [&Source; 2], dq: &Bound) {
         let tiles = &self.tiles;
         let rows = Lines { source: dy, first: "query_line", start: "row0", count: "queries" };
         let values = Lines { source: v, first: "key_line", start: "tile", count: "keys" };

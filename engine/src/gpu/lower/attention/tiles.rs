@@ -1,11 +1,11 @@
 //! The pieces of attention's kernels: how a workgroup computes a tile of rows x columns of scores, and sums over columns.
 //!
-//! Four invocations have a row's share each of the rows. Invocation `lane` computes the scores of rows 4·band to 4·band+3,
-//! `band` = lane / 16, and of the columns slot, slot+16, …, `slot` = lane % 16: each 16th column, as the row rule sums
-//! them. A variable `s0` holds the four rows' numbers of column `slot`, `s1` those of column slot+16, and so on.
+//! A workgroup has 16 invocations for each band of four rows. Invocation `lane` computes the scores of rows 4·band to
+//! 4·band+3, `band` = lane / 16, and of the columns slot, slot+16, …, `slot` = lane % 16: each 16th column, as the row rule
+//! sums them. The variable `s0` holds the four rows' scores of column `slot`, `s1` those of column slot+16, and so on.
 //!
-//! A sum over columns, such as of weights with values, has rows of its own kind: `own_row` and `own_column` say which of
-//! its elements an invocation has.
+//! A sum over columns, such as of weights times values, goes through workgroup memory, and its elements are dealt out
+//! otherwise: an invocation has those of the rows from `own_row` on, in groups of four from `own_column` on.
 //!
 //! The text of a piece uses variables that the text around it declares: `tile`, the first column of the tile; `stop1`,
 //! where the columns end; `fours`, the groups of four in a row of an operand; `block`, which block of them is summed.
@@ -15,7 +15,7 @@ use std::fmt::Write as _;
 use super::super::super::Form;
 use super::super::super::kernel::{Bound, Kernel};
 
-/// Columns that share a sum of the row rule, or of a chunk's sums.
+/// Elements of a block of the row rule.
 const SPAN: u64 = 4096;
 /// Elements of a chunk of a contraction.
 const CHUNK: usize = 256;
@@ -259,13 +259,16 @@ impl Tiles {
     fn contract_chunk(&self, name: &str, rows: &Lines<'_>, columns: &Lines<'_>) -> String {
         let depth = self.depth;
         let mut text = "workgroupBarrier();\n".to_owned();
+        // Eight neighbours take eight rows: they meet in no bank of memory, and four times eight read whole lines of a cache.
         for (lines, count, at) in [(rows, self.rows, 0), (columns, self.columns, self.rows * depth)] {
             let _ = write!(
                 text,
-                "for (var n = lane; n < {}u; n += {}u) {{\nlet row = n / {depth}u;\nlet four = n % {depth}u;\n{}\
+                "for (var n = lane; n < {}u; n += {}u) {{\n\
+                 let row = n % 8u + n / {}u * 8u;\nlet four = n / 8u % {depth}u;\n{}\
                  stage[{at}u + four * {count}u + row] = x;\n}}\n",
                 count * depth,
                 self.invocations(),
+                8 * depth,
                 lines.load("row", "deep + four"),
             );
         }
@@ -283,7 +286,7 @@ impl Tiles {
             let at = self.rows * depth + 16 * j;
             let _ = writeln!(text, "let column{j} = stage[four * {}u + slot + {at}u];", self.columns);
         }
-        for c in ['x', 'y', 'z', 'w'] {
+        for c in COMPONENTS {
             let _ = writeln!(text, "let rows_{c} = vec4<f32>(row0.{c}, row1.{c}, row2.{c}, row3.{c});");
             for j in self.each() {
                 let _ = writeln!(text, "{name}{j} = product_step(rows_{c}, vec4<f32>(column{j}.{c}), {name}{j});");
@@ -332,10 +335,10 @@ impl Tiles {
             2 => text.push_str("let own = select(value.xy, value.zw, (own_row & 2u) == 2u);\n"),
             _ => text.push_str("let own = value[own_row & 3u];\n"),
         }
-        for i in 0..rows {
+        for (i, component) in COMPONENTS.iter().enumerate().take(rows) {
             let own = match rows {
-                4 => format!("value.{}", COMPONENTS[i]),
-                2 => format!("own.{}", COMPONENTS[i]),
+                4 => format!("value.{component}"),
+                2 => format!("own.{component}"),
                 _ => "own".to_owned(),
             };
             for k in 0..fours {
