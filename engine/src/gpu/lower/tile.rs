@@ -163,7 +163,9 @@ impl Tile {
         let busy = product.a.busy(a);
         let b = slab(columns, if busy + product.b.busy(slab(columns, 0)) <= self.lanes() { busy } else { 0 });
         for (name, slab) in [("a", a), ("b", b)] {
-            kernel.declare(&format!("var<workgroup> s{name}: array<vec4<f32>, {}>;", 2 * slab.groups()));
+            // Nested, so that the guards of indices that a device may need are the same for every k.
+            let line = format!("array<vec4<f32>, {}>", slab.lines / 4);
+            kernel.declare(&format!("var<workgroup> s{name}: array<array<{line}, {depth}>, 2>;"));
         }
         [product.a.fetch(kernel, "a", "row0", a), product.b.fetch(kernel, "b", "column0", b)]
     }
@@ -199,15 +201,14 @@ impl Tile {
 
     /// All products of a slab.
     fn steps(self, form: Form) -> String {
-        let (rows, columns) = (self.rows / 4, self.columns / 4);
-        let mut text =
-            format!("let pa = turn * {}u + ty;\nlet pb = turn * {}u + tx;\n", rows * self.depth, columns * self.depth);
+        let mut text = String::new();
         for k in 0..self.depth {
             text.push_str("{\n");
-            for (name, line, own) in [("a", rows, self.own[0]), ("b", columns, self.own[1])] {
+            for (name, own, lane, lines) in
+                [("a", self.own[0], "ty", self.rows), ("b", self.own[1], "tx", self.columns)]
+            {
                 for four in 0..own / 4 {
-                    let at = k * line + four * (line / 2);
-                    let _ = writeln!(text, "let {name}{four} = s{name}[p{name} + {at}u];");
+                    let _ = writeln!(text, "let {name}{four} = s{name}[turn][{k}][{lane} + {}u];", four * (lines / 8));
                 }
             }
             for row in 0..self.own[0] {
