@@ -152,15 +152,15 @@ impl Operand {
         for v in text.turns(name, slab, slab.groups()) {
             let _ = writeln!(
                 text.once,
-                "var {v} = vec4<f32>();\nlet {v}k = {v}g / {line}u;\n\
-                 let {v}at = batch * {batch} + min({start} / 4u + {v}g % {line}u, {last});"
+                "var {v} = vec4<f32>();\nlet {v}k = {v}g / {line}u;\nlet {v}l = {v}g % {line}u;\n\
+                 let {v}at = batch * {batch} + min({start} / 4u + {v}l, {last});"
             );
             let _ = writeln!(
                 text.fetch,
                 "{v} = vec4<f32>();\nif ({v}on && next + {v}k < stop) {{ {v} = {}; }}",
                 from.at(format!("{v}at + (next + {v}k) * {step}"))
             );
-            text.put(name, slab, &v, &[(format!("{v}g"), v.clone())]);
+            text.put(name, &v, &[(format!("{v}k"), v.clone())]);
         }
         text
     }
@@ -174,7 +174,7 @@ impl Operand {
         let from = kernel.read_fours(&self.view);
         let [batch, step, last] = [self.batch / 4, step / 4, self.lines - 1].map(|n| kernel.arg(n));
         let walk = wheels.map(|wheels| wheels.walk(kernel, slab.depth as usize / 4));
-        let (line, deep) = (slab.lines / 4, slab.depth / 4);
+        let deep = slab.depth / 4;
         let mut text = Fetch::default();
         for v in text.turns(name, slab, slab.groups() / 4) {
             let _ = writeln!(text.once, "let {v}k = {v}g % {deep}u;\nlet {v}l = {v}g / {deep}u;");
@@ -193,10 +193,10 @@ impl Operand {
             text.walk(walk.as_ref(), &v, &format!("first / 4u + {v}k"));
             let turned = |(i, c): (usize, &str)| {
                 let value = format!("vec4<f32>({v}0.{c}, {v}1.{c}, {v}2.{c}, {v}3.{c})");
-                (format!("({v}k * 4u + {i}u) * {line}u + {v}l"), value)
+                (format!("{v}k * 4u + {i}u"), value)
             };
             let puts: Vec<_> = ["x", "y", "z", "w"].into_iter().enumerate().map(turned).collect();
-            text.put(name, slab, &v, &puts);
+            text.put(name, &v, &puts);
         }
         text
     }
@@ -224,7 +224,7 @@ impl Operand {
             }
             let _ = writeln!(text.fetch, "{v} = vec4<f32>();\nif ({v}on && next + {v}k < stop) {{\n{loads}}}");
             text.walk(place.walk.as_ref(), &v, &format!("first + {v}k"));
-            text.put(name, slab, &v, &[(format!("{v}k * {line}u + {v}l"), v.clone())]);
+            text.put(name, &v, &[(format!("{v}k"), v.clone())]);
         }
         text
     }
@@ -286,10 +286,9 @@ impl Fetch {
         }
     }
 
-    /// Puts groups of four at their places, each rounded.
-    fn put(&mut self, name: &str, slab: Slab, v: &str, groups: &[(String, String)]) {
-        let half = slab.groups();
-        let put = |(at, value): &(String, String)| format!("s{name}[turn * {half}u + {at}] = round12_4({value});\n");
+    /// Puts groups of four lines, each rounded, where their k says.
+    fn put(&mut self, name: &str, v: &str, groups: &[(String, String)]) {
+        let put = |(k, value): &(String, String)| format!("s{name}[turn][{k}][{v}l] = round12_4({value});\n");
         let _ = write!(self.put, "if ({v}on) {{\n{}}}\n", groups.iter().map(put).collect::<String>());
     }
 }

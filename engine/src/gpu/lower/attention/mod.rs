@@ -1,10 +1,11 @@
 //! Attention and its gradients, fused: no queries x keys matrix is ever stored.
 //!
-//! [`queries`] has the kernel of a tile of queries, which walks over keys: the output, what the gradients need to know of
-//! each query, the gradient of the queries. [`keys`] has that of a tile of keys, which walks over queries: the gradients of
-//! keys and values. Both are written from the pieces in [`tiles`].
+//! [`queries`] has the kernel of a tile of queries, which walks over keys: the output, what the gradients need to know
+//! of each query, the gradient of the queries. [`keys`] has that of a tile of keys, which walks over queries: the
+//! gradients of keys and values. Both are written from the pieces in [`tiles`].
 //!
-//! *Invariant:* tiles that a mask hides whole are skipped, but every key and query keeps its place in the order of sums.
+//! *Invariant:* tiles that a mask hides whole are skipped, but every key and query keeps its place in the order of
+//! sums.
 
 mod keys;
 mod queries;
@@ -122,8 +123,8 @@ impl Problem {
         2 * (self.lines() * self.width) as u64 * seen as u64
     }
 
-    /// The operands of contractions, as rows of whole groups of four. If they are read often, or do not stand so, they are
-    /// rounded into tensors of their own.
+    /// The operands of contractions, as rows of whole groups of four. If they are read often, or do not stand so, they
+    /// are rounded into tensors of their own.
     fn operands<const N: usize>(&self, building: &mut Building<'_, '_>, views: [View; N]) -> [Operand; N] {
         let aligned = self.width.is_multiple_of(4) && views.iter().all(View::by_four);
         if aligned && self.queries.max(self.keys) <= DIRECT_MAX {

@@ -28,8 +28,8 @@ pub(super) fn output(building: &mut Building<'_, '_>, problem: &Problem, [q, k, 
     building.push(text.kernel);
 }
 
-/// What the gradients need to know of each query, and the gradient of queries. `known` has three numbers for each query:
-/// the highest score, 1 / sum of weights, and d; the last only where the rows of dy and y are there.
+/// What the gradients need to know of each query, and the gradient of queries. `known` has three numbers for each
+/// query: the highest score, 1 / sum of weights, and d; the last only where the rows of dy and y are there.
 pub(super) fn gradients(
     building: &mut Building<'_, '_>,
     problem: &Problem,
@@ -180,8 +180,8 @@ impl Text {
         self.tiles.walk(self.levels, ["first_key", "end_key"], body, after)
     }
 
-    /// Declares `m` and `recip`, the highest score of each query and 1 / sum of its weights. `with_weights` does something
-    /// with each tile's weights, `weight0`, …; `once_more` says whether another walk follows.
+    /// Declares `m` and `recip`, the highest score of each query and 1 / sum of its weights. `with_weights` does
+    /// something with each tile's weights, `weight0`, …; `once_more` says whether another walk follows.
     fn known(&mut self, with_weights: &str, once_more: bool) {
         let tiles = &self.tiles;
         let declare = tiles.declare_scores("s");
