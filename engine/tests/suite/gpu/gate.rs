@@ -16,8 +16,10 @@ fn every_adapter_passes_the_gate() {
     for choice in choices() {
         let name = &adapters()[usize::from(choice.adapter)].name;
         let (mut last, mut parts) = (0, 0);
+        let started = std::time::Instant::now();
         let verdict = examine(choice.adapter, &mut |progress| {
             assert!(progress.done <= progress.of && progress.done >= last, "{progress:?}");
+            println!("{:6.2} s: {}", started.elapsed().as_secs_f64(), progress.what);
             (last, parts) = (progress.done, parts + 1);
             Control::Continue
         });
