@@ -17,7 +17,7 @@ use crate::backend::BackendError;
 /// this long hangs.
 const DEADLINE: Duration = Duration::from_secs(120);
 /// How long a wait goes on before it looks what else there is.
-const ASK: Duration = Duration::from_millis(100);
+const ASK: Duration = Duration::from_millis(20);
 /// Share of what a device binds at most that all tensors of a plan may take together: there is no way to ask how much
 /// memory it has, and what cannot be allocated is an error then.
 const BINDINGS_IN_MEMORY: u64 = 64;
@@ -156,8 +156,8 @@ pub(super) struct Device {
     trouble: Arc<Mutex<Option<String>>>,
     /// Estimated operations per second; see [`Kernel::work`].
     speed: Mutex<f64>,
-    /// Held while the device is asked what is done: wgpu 30 panics when one thread's wait runs out of time while another
-    /// thread's comes to its end.
+    /// Held while the device is asked what is done, as a submission does, too: wgpu 30 panics when one thread's wait runs out
+    /// of time while another thread learns that the work is done.
     asking: Mutex<()>,
 }
 
@@ -397,9 +397,11 @@ impl Device {
         *speed = (0.7 * *speed + 0.3 * seen).clamp(1e7, 1e15);
     }
 
-    /// Submits commands.
+    /// Submits commands. That asks what is done, too, which only one thread may at a time.
     pub(super) fn submit(&self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
-        self.queue.submit([encoder.finish()])
+        let commands = encoder.finish();
+        let _asking = lock(&self.asking);
+        self.queue.submit([commands])
     }
 
     /// Waits until a submission is done, or the deadline has passed.

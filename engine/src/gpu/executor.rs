@@ -56,7 +56,7 @@ pub struct Gpu {
     /// Whether this is a training step.
     trains: bool,
     /// What the caller gave last as its state, if the device still has it.
-    loaded: Option<(Vec<Vec<f32>>, Vec<Vec<f32>>)>,
+    loaded: Option<[Vec<Vec<f32>>; 2]>,
     bursts: VecDeque<Burst>,
     snapshots: VecDeque<(wgpu::Buffer, wgpu::SubmissionIndex)>,
     /// Buffers that the host reads, to be used again.
@@ -396,7 +396,7 @@ impl Gpu {
         let known = |old: &[Vec<f32>], new: &[Vec<f32>]| {
             old.len() == new.len() && old.iter().zip(new).all(|(old, new)| bits(old) == bits(new))
         };
-        if self.loaded.as_ref().is_some_and(|(old, more)| known(old, params) && known(more, states)) {
+        if self.loaded.as_ref().is_some_and(|[old, more]| known(old, params) && known(more, states)) {
             return Ok(());
         }
         let named = params[..some.len()].iter().chain(&states[..more.len()]);
@@ -405,7 +405,7 @@ impl Gpu {
                 self.device.queue.write_buffer(&self.state[self.current], offset, bytemuck::cast_slice(values));
             }
         }
-        self.loaded = Some((params.to_vec(), states.to_vec()));
+        self.loaded = Some([params.to_vec(), states.to_vec()]);
         Ok(())
     }
 
@@ -641,7 +641,7 @@ impl Resident for Gpu {
         self.spare.push(copy);
         // The state is again what the caller has, unless steps were set off since.
         if self.bursts.is_empty() && self.snapshots.is_empty() {
-            self.loaded = Some((params.to_vec(), states.to_vec()));
+            self.loaded = Some([params.to_vec(), states.to_vec()]);
         }
         Ok(())
     }

@@ -65,11 +65,6 @@ impl View {
     pub(super) fn by_four(&self) -> bool {
         self.offset.is_multiple_of(4) && self.advance.is_multiple_of(4)
     }
-
-    /// The same place, with these axes.
-    pub(super) fn shaped(&self, shape: &[usize]) -> Self {
-        Self { shape: shape.iter().map(|&n| n as u32).collect(), ..self.clone() }
-    }
 }
 
 /// A word of a kernel's arguments.

@@ -76,7 +76,7 @@ fn training_in_place_has_the_same_bits() {
 }
 
 /// A step that reads what it replaces in every way: along with it, whole, as a number, afterwards, not at all.
-fn tangled() -> (Graph, Vec<NodeId>) {
+pub(crate) fn tangled() -> (Graph, Vec<NodeId>) {
     let mut g = Graph::default();
     let shape = || Shape(vec![40, 30]);
     let [a, b, c, d] = [0, 1, 2, 3].map(|i| g.param(i, shape()).unwrap());
@@ -304,21 +304,31 @@ impl Model {
     }
 }
 
+/// A random model's step: its graph, what is wanted of it, and where.
+pub(crate) fn model(seed: u32) -> (Graph, Vec<NodeId>, Point) {
+    let mut model = Model::new(seed);
+    let mut wanted = model.step();
+    wanted.extend(&model.nodes[5..7]);
+    let point = model.point(seed);
+    (model.g, wanted, point)
+}
+
+/// How many random models a run compares.
+pub(crate) fn models() -> u32 {
+    (crate::cpu_fuzz::graphs() / GRAPHS_FOR_A_MODEL).max(MODELS) as u32
+}
+
 #[test]
 fn random_models_have_the_bits_of_the_reference_in_slices() {
     let mut cut = 0;
-    let models = (crate::cpu_fuzz::graphs() / GRAPHS_FOR_A_MODEL).max(MODELS);
-    for seed in 0..models as u32 {
-        let mut model = Model::new(seed);
-        let mut wanted = model.step();
-        wanted.extend(&model.nodes[5..7]);
-        let point = model.point(seed);
-        let want = point.run(&mut Reference::new(&model.g, &wanted), wanted.len()).unwrap();
+    for seed in 0..models() {
+        let (graph, wanted, point) = model(seed);
+        let want = point.run(&mut Reference::new(&graph, &wanted), wanted.len()).unwrap();
         let all: Vec<Options> = slicings().collect();
         for turn in 0..4 {
             // Each graph meets some of the options, all graphs together meet all.
             let options = all[(seed as usize * 3 + turn * 5) % all.len()];
-            let mut cpu = Cpu::sharing(&model.g, &wanted, &options, 500).unwrap();
+            let mut cpu = Cpu::sharing(&graph, &wanted, &options, 500).unwrap();
             cut += u32::from(cpu.slices() > 1);
             let got = point.run(&mut cpu, wanted.len()).unwrap();
             for (i, (got, want)) in got.iter().zip(&want).enumerate() {

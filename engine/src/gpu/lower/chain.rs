@@ -2,8 +2,8 @@
 //!
 //! An invocation computes an element from operands that it reads once, and writes what somebody outside of the chain
 //! needs. Numbers are arguments and names are counted from the kernel's start, so that chains that do the same (the
-//! update of each parameter, say) have the same text. A chain that needs more buffers or arguments than a kernel may have
-//! becomes several kernels; values on their way from one to another stand in scratch tensors.
+//! update of each parameter, say) have the same text. A chain that needs more buffers or arguments than a kernel may
+//! have becomes several kernels; values on their way from one to another stand in scratch tensors.
 //!
 //! *Invariant:* `canon` belongs to a node, so where a chain begins and ends changes no bit.
 
@@ -287,8 +287,8 @@ impl Needs {
     }
 }
 
-/// How a smaller tensor fills groups of four elements: by groups of its own, or each by one element; nothing where it is
-/// neither.
+/// How a smaller tensor fills groups of four elements: by groups of its own, or each by one element; nothing where it
+/// is neither.
 fn fours(spread: &Spread) -> Option<(Spread, bool)> {
     match spread {
         Spread::Same => Some((Spread::Same, true)),

@@ -19,8 +19,8 @@ const ALONE_MAX: usize = 32;
 const SHARED: u32 = 64;
 /// Invocations of a workgroup that has one row.
 const WIDE: u32 = 256;
-/// Elements that are read ahead where nothing else is said: what is made of them may be long to write.
-const AHEAD: usize = 4;
+/// Elements that are read ahead where nothing else is said, in short rows and in long ones.
+const AHEAD: [usize; 2] = [4, 8];
 /// Elements that such a workgroup goes through in a round: a block for each 16 invocations.
 const ROUND: usize = WIDE as usize / LANES * ROW_BLOCK;
 
@@ -55,8 +55,8 @@ impl Lanes {
     /// Whole rows of `n` elements.
     pub(super) fn rows(label: &'static str, rows: usize, n: usize) -> Self {
         let sharing = match n {
-            0..=ALONE_MAX => Sharing::Alone,
-            ..=ROW_BLOCK => Sharing::Lanes,
+            n if n <= ALONE_MAX => Sharing::Alone,
+            n if n <= ROW_BLOCK => Sharing::Lanes,
             _ => Sharing::Workgroup,
         };
         let mut lanes = Self::sharing(label, rows, sharing);
@@ -89,10 +89,11 @@ impl Lanes {
             }
             Sharing::Workgroup => (WIDE, WIDE as usize, "linear(group)".to_owned(), "lane"),
         };
+        let ahead = AHEAD[usize::from(sharing == Sharing::Workgroup)];
         let mut kernel = Kernel::new(label, [size, 1, 1]);
         kernel.groups_of(units.div_ceil(size as usize / each) as u64);
         kernel.code(&format!("let unit = {unit};\nlet member = {member};"));
-        Self { kernel, sharing, rounds: String::new(), ahead: AHEAD, used: 0 }
+        Self { kernel, sharing, rounds: String::new(), ahead, used: 0 }
     }
 
     /// Invocations of a row or block; the text knows `member`, which of them.
@@ -111,8 +112,16 @@ impl Lanes {
 
     /// Runs statements for each element, `i`, of the row; each invocation takes its elements in ascending order.
     pub(super) fn each(&mut self, body: &str) {
-        let text =
-            self.walk(|start, end, step| format!("for (var i = {start}; i < {end}; i += {step}u) {{\n{body}\n}}"));
+        // Several elements in an iteration: of a long row there are too many for one each, see `fold`.
+        let times = if self.sharing == Sharing::Workgroup { self.ahead } else { 1 };
+        let text = self.walk(|start, end, step| {
+            let bodies = (0..times).map(|k| match k * step {
+                0 => format!("{{\nlet i = next;\n{body}\n}}"),
+                later => format!("if (next + {later}u < {end}) {{\nlet i = next + {later}u;\n{body}\n}}"),
+            });
+            let bodies = bodies.collect::<Vec<_>>().join("\n");
+            format!("for (var next = {start}; next < {end}; next += {}u) {{\n{bodies}\n}}", times * step)
+        });
         self.kernel.code(&text);
     }
 
@@ -253,7 +262,8 @@ impl Lanes {
 
 /// A loop over an index from `start` to below `end`, in steps, that folds something into each of some variables, in
 /// order. It reads several elements before it uses the first one: a device waits long for memory, but for many reads at once
-/// not longer.
+/// not longer. And it has fewer iterations: Mesa's software device ends loops silently when an invocation has had 65,535
+/// iterations, of all its loops together.
 pub(super) fn fold<E: Display>(
     [index, start, end]: [&str; 3],
     step: usize,

@@ -9,7 +9,7 @@
 
 use std::fmt::Write as _;
 
-use super::super::kernel::{Bound, Kernel, View};
+use super::super::kernel::{Kernel, View};
 
 /// An operand.
 #[derive(Clone, Debug)]
@@ -97,9 +97,9 @@ impl Slab {
 /// Text that brings a slab to workgroup memory.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fetch {
-    /// Done once.
+    /// Done once, for slabs from k = `first` on.
     pub(super) once: String,
-    /// Reads the slab that begins at k = `next`; there is nothing from `stop` on.
+    /// Reads the slab that begins at k = `next`, behind the one before; there is nothing from `stop` on.
     pub(super) fetch: String,
     /// Puts it in the half `turn` of workgroup memory.
     pub(super) put: String,
@@ -152,51 +152,51 @@ impl Operand {
         for v in text.turns(name, slab, slab.groups()) {
             let _ = writeln!(
                 text.once,
-                "var {v} = vec4<f32>();\nlet {v}k = {v}g / {line}u;\n\
-                 let {v}at = batch * {batch} + min({start} / 4u + {v}g % {line}u, {last});"
+                "var {v} = vec4<f32>();\nlet {v}k = {v}g / {line}u;\nlet {v}l = {v}g % {line}u;\n\
+                 let {v}at = batch * {batch} + min({start} / 4u + {v}l, {last});"
             );
             let _ = writeln!(
                 text.fetch,
                 "{v} = vec4<f32>();\nif ({v}on && next + {v}k < stop) {{ {v} = {}; }}",
                 from.at(format!("{v}at + (next + {v}k) * {step}"))
             );
-            text.put(name, slab, &v, &[(format!("{v}g"), v.clone())]);
+            text.put(name, &v, &[(format!("{v}k"), v.clone())]);
         }
         text
     }
 
     fn fetch_squares(&self, kernel: &mut Kernel, name: &str, start: &str, slab: Slab) -> Fetch {
-        let (step, runs) = match self.layout {
+        let (step, wheels) = match self.layout {
             Layout::AlongK { step } => (step, None),
-            Layout::InRuns { step, run, far } => (step, Some([run, far])),
+            Layout::InRuns { step, run, far } => (step, Some(Wheels::runs(run / 4, far / 4))),
             _ => return Fetch::default(),
         };
         let from = kernel.read_fours(&self.view);
         let [batch, step, last] = [self.batch / 4, step / 4, self.lines - 1].map(|n| kernel.arg(n));
-        let along = along_k(kernel, runs.map(|runs| runs.map(|n| n / 4)));
-        let (line, deep) = (slab.lines / 4, slab.depth / 4);
+        let walk = wheels.map(|wheels| wheels.walk(kernel, slab.depth as usize / 4));
+        let deep = slab.depth / 4;
         let mut text = Fetch::default();
         for v in text.turns(name, slab, slab.groups() / 4) {
             let _ = writeln!(text.once, "let {v}k = {v}g % {deep}u;\nlet {v}l = {v}g / {deep}u;");
-            let _ =
-                writeln!(text.fetch, "let {v}here = {v}on && next + {v}k * 4u < stop;\nlet {v}n = next / 4u + {v}k;");
+            let (mut clear, mut loads) = (String::new(), String::new());
+            let at = if walk.is_some() { format!("{v}o + {v}x") } else { format!("next / 4u + {v}k") };
             for i in 0..4 {
                 let _ = writeln!(
                     text.once,
                     "var {v}{i} = vec4<f32>();\n\
                      let {v}at{i} = batch * {batch} + min({start} + {v}l * 4u + {i}u, {last}) * {step};"
                 );
-                let _ = writeln!(text.fetch, "{v}{i} = vec4<f32>();");
+                let _ = writeln!(clear, "{v}{i} = vec4<f32>();");
+                let _ = writeln!(loads, "{v}{i} = {};", from.at(format!("{v}at{i} + {at}")));
             }
-            let loads: String =
-                (0..4).map(|i| format!("{v}{i} = {};\n", from.at(format!("{v}at{i} + {v}o")))).collect();
-            let _ = writeln!(text.fetch, "if ({v}here) {{\nlet {v}o = {};\n{loads}}}", along(&format!("{v}n")));
+            let _ = writeln!(text.fetch, "{clear}if ({v}on && next + {v}k * 4u < stop) {{\n{loads}}}");
+            text.walk(walk.as_ref(), &v, &format!("first / 4u + {v}k"));
             let turned = |(i, c): (usize, &str)| {
                 let value = format!("vec4<f32>({v}0.{c}, {v}1.{c}, {v}2.{c}, {v}3.{c})");
-                (format!("({v}k * 4u + {i}u) * {line}u + {v}l"), value)
+                (format!("{v}k * 4u + {i}u"), value)
             };
             let puts: Vec<_> = ["x", "y", "z", "w"].into_iter().enumerate().map(turned).collect();
-            text.put(name, slab, &v, &puts);
+            text.put(name, &v, &puts);
         }
         text
     }
@@ -204,8 +204,7 @@ impl Operand {
     fn fetch_ones(&self, kernel: &mut Kernel, name: &str, start: &str, slab: Slab) -> Fetch {
         let from = kernel.read(&self.view);
         let [batch, last] = [self.batch, self.lines - 1].map(|n| kernel.arg(n));
-        let place = self.place(kernel);
-        let base = format!("batch * {batch}");
+        let place = self.place(kernel, slab.depth as usize);
         let line = slab.lines / 4;
         let mut text = Fetch::default();
         for v in text.turns(name, slab, slab.groups()) {
@@ -219,12 +218,13 @@ impl Operand {
             let mut loads = String::new();
             for (i, c) in ["x", "y", "z", "w"].into_iter().enumerate() {
                 let index = format!("min({start} + {v}l * 4u + {i}u, {last})");
-                text.once.push_str(&place.of_line(&format!("{v}{i}"), &index));
-                loads.push_str(&place.load(&from, &base, &format!("{v}{i}"), &format!("{v}n"), &format!("{v}.{c}")));
+                text.once.push_str(&(place.line)(&format!("{v}{i}"), &index));
+                let load = |at: &str| format!("{v}.{c} = {};", from.at(format!("batch * {batch} + {at}")));
+                loads.push_str(&(place.load)(&format!("{v}{i}"), &v, &load));
             }
-            let at = place.of_k(&format!("{v}n"), &format!("next + {v}k"));
-            let _ = writeln!(text.fetch, "{v} = vec4<f32>();\nif ({v}on && next + {v}k < stop) {{\n{at}{loads}}}");
-            text.put(name, slab, &v, &[(format!("{v}k * {line}u + {v}l"), v.clone())]);
+            let _ = writeln!(text.fetch, "{v} = vec4<f32>();\nif ({v}on && next + {v}k < stop) {{\n{loads}}}");
+            text.walk(place.walk.as_ref(), &v, &format!("first + {v}k"));
+            text.put(name, &v, &[(format!("{v}k"), v.clone())]);
         }
         text
     }
@@ -237,28 +237,29 @@ impl Operand {
         }
     }
 
-    fn place(&self, kernel: &mut Kernel) -> Place {
-        let strided = |line: String, k: Box<dyn Fn(&str) -> String>| Place::Strided { line, k };
+    /// How single elements are found, `depth` k further each time.
+    fn place(&self, kernel: &mut Kernel, depth: usize) -> Place {
+        let strided = |step: String| -> Text { Box::new(move |v, index| format!("let {v}at = {index} * {step};\n")) };
         match &self.layout {
-            Layout::AlongK { step } => strided(kernel.arg(*step), Box::new(along_k(kernel, None))),
-            Layout::InRuns { step, run, far } => {
-                strided(kernel.arg(*step), Box::new(along_k(kernel, Some([*run, *far]))))
-            }
+            Layout::AlongK { step } => Place {
+                line: strided(kernel.arg(*step)),
+                walk: None,
+                load: Box::new(|line, k, load| load(&format!("{line}at + next + {k}k")) + "\n"),
+            },
+            Layout::InRuns { step, run, far } => Place {
+                line: strided(kernel.arg(*step)),
+                walk: Some(Wheels::runs(*run, *far).walk(kernel, depth)),
+                load: Box::new(|line, k, load| load(&format!("{line}at + {k}o + {k}x")) + "\n"),
+            },
             Layout::AlongLines { step } => {
                 let step = kernel.arg(*step);
-                strided("1u".into(), Box::new(move |k| format!("({k}) * {step}")))
+                let load = move |line: &str, k: &str, load: &Load<'_>| {
+                    load(&format!("{line}at + (next + {k}k) * {step}")) + "\n"
+                };
+                Place { line: strided("1u".into()), walk: None, load: Box::new(load) }
             }
-            Layout::Patches(patches) => Place::Patches(patches.texts(kernel)),
+            Layout::Patches(patches) => patches.place(kernel, depth),
         }
-    }
-}
-
-/// Elements from a line's first to that of `k`, an expression.
-fn along_k(kernel: &mut Kernel, runs: Option<[usize; 2]>) -> impl Fn(&str) -> String + 'static {
-    let runs = runs.map(|runs| runs.map(|n| kernel.arg(n)));
-    move |k| match &runs {
-        Some([run, far]) => format!("({k}) / {run} * {far} + ({k}) % {run}"),
-        None => k.to_string(),
     }
 }
 
@@ -277,109 +278,132 @@ impl Fetch {
         (0..turns).map(&mut named).collect()
     }
 
-    /// Puts groups of four at their places, each rounded.
-    fn put(&mut self, name: &str, slab: Slab, v: &str, groups: &[(String, String)]) {
-        let half = slab.groups();
-        let put = |(at, value): &(String, String)| format!("s{name}[turn * {half}u + {at}] = round12_4({value});\n");
+    /// Walks from the place of `index` on, once the slab is read.
+    fn walk(&mut self, walk: Option<&Walk>, v: &str, index: &str) {
+        if let Some(walk) = walk {
+            self.once.push_str(&(walk.start)(v, index));
+            self.fetch.push_str(&walk.next(v));
+        }
+    }
+
+    /// Puts groups of four lines, each rounded, where their k says.
+    fn put(&mut self, name: &str, v: &str, groups: &[(String, String)]) {
+        let put = |(k, value): &(String, String)| format!("s{name}[turn][{k}][{v}l] = round12_4({value});\n");
         let _ = write!(self.put, "if ({v}on) {{\n{}}}\n", groups.iter().map(put).collect::<String>());
-    }
-}
-
-/// Texts that say where single elements stand: of what a line and a k contribute, by these names.
-enum Place {
-    /// A line's part is a multiple of its index.
-    Strided { line: String, k: Box<dyn Fn(&str) -> String> },
-    /// See [`Patches`].
-    Patches(PatchTexts),
-}
-
-impl Place {
-    fn of_line(&self, name: &str, index: &str) -> String {
-        match self {
-            Self::Strided { line, .. } => format!("let {name}at = {index} * {line};\n"),
-            Self::Patches(texts) if texts.of_pixels => (texts.pixel)(name, index),
-            Self::Patches(texts) => (texts.tap)(name, index),
-        }
-    }
-
-    fn of_k(&self, name: &str, index: &str) -> String {
-        match self {
-            Self::Strided { k, .. } => format!("let {name}at = {};\n", k(index)),
-            Self::Patches(texts) if texts.of_pixels => (texts.tap)(name, index),
-            Self::Patches(texts) => (texts.pixel)(name, index),
-        }
-    }
-
-    /// Reads the element of a line and a k to `target`, which is 0.
-    fn load(&self, from: &Bound, base: &str, line: &str, k: &str, target: &str) -> String {
-        match self {
-            Self::Strided { .. } => format!("{target} = {};\n", from.at(format!("{base} + {line}at + {k}at"))),
-            Self::Patches(texts) => {
-                let (pixel, tap) = if texts.of_pixels { (line, k) } else { (k, line) };
-                format!("{{\n{}}}\n", (texts.load)(from, base, pixel, tap, target))
-            }
-        }
     }
 }
 
 /// A text of a name and an expression.
 type Text = Box<dyn Fn(&str, &str) -> String>;
-/// A text of a bound tensor, an expression and three names.
-type LoadText = Box<dyn Fn(&Bound, &str, &str, &str, &str) -> String>;
+/// The text that loads the element at a place, an expression.
+type Load<'a> = dyn Fn(&str) -> String + 'a;
+/// The text that finds the element of a line and a k, by their names, and loads it.
+type Find = Box<dyn Fn(&str, &str, &Load<'_>) -> String>;
 
-/// Texts of [`Patches`]: what a pixel and a tap contribute to an element's place, and how it is read.
-struct PatchTexts {
-    of_pixels: bool,
-    pixel: Text,
-    tap: Text,
-    load: LoadText,
+/// Texts that find single elements: of a line and a k, by their names.
+struct Place {
+    /// Declares where a line's elements are, of its name and index.
+    line: Text,
+    /// Where a k's are, if that is not simple.
+    walk: Option<Walk>,
+    /// Loads the element of a line and a k.
+    load: Find,
+}
+
+/// A way to count: an index is (outer, row, column), of which each contributes its multiple of a step.
+#[derive(Clone, Copy, Debug)]
+struct Wheels {
+    /// Rows and columns.
+    counts: [usize; 2],
+    /// From a row to the next, and from a column to the next.
+    steps: [usize; 2],
+    /// From one outer index to the next.
+    far: usize,
+}
+
+/// Texts of [`Wheels`] that turn by the same number each time: without a division but at the start.
+struct Walk {
+    /// Declares the first place.
+    start: Text,
+    /// What is added each time to outer, row and column.
+    by: [String; 3],
+    /// Where row and column begin again.
+    ends: [String; 2],
+    /// From one outer index and from a row to the next.
+    steps: [String; 2],
+}
+
+impl Wheels {
+    /// Runs of elements side by side.
+    fn runs(run: usize, far: usize) -> Self {
+        Self { counts: [1, run], steps: [1, 1], far }
+    }
+
+    /// Declares `o`, `y`, `x` of a name and an index.
+    fn text(self, kernel: &mut Kernel) -> Text {
+        let [rows, columns] = self.counts.map(|n| kernel.arg(n));
+        let [down, right] = self.steps.map(|n| kernel.arg(n));
+        let far = kernel.arg(self.far);
+        Box::new(move |v, index| {
+            format!(
+                "var {v}o = {index};\nvar {v}x = {v}o % {columns} * {right};\n\
+                 var {v}y = {v}o / {columns} % {rows} * {down};\n{v}o = {v}o / {columns} / {rows} * {far};\n"
+            )
+        })
+    }
+
+    /// The texts of a walk, `by` further each time.
+    fn walk(self, kernel: &mut Kernel, by: usize) -> Walk {
+        let Self { counts: [rows, columns], steps: [down, right], far } = self;
+        let of = [by / columns / rows * far, by / columns % rows * down, by % columns * right];
+        Walk {
+            start: self.text(kernel),
+            by: of.map(|n| kernel.arg(n)),
+            ends: [rows * down, columns * right].map(|n| kernel.arg(n)),
+            steps: [far, down].map(|n| kernel.arg(n)),
+        }
+    }
+}
+
+impl Walk {
+    /// Goes on.
+    fn next(&self, v: &str) -> String {
+        let Self { by: [o, y, x], ends: [rows, columns], steps: [far, down], .. } = self;
+        format!(
+            "{v}x += {x};\nif ({v}x >= {columns}) {{\n{v}x -= {columns};\n{v}y += {down};\n}}\n\
+             {v}y += {y};\nif ({v}y >= {rows}) {{\n{v}y -= {rows};\n{v}o += {far};\n}}\n{v}o += {o};\n"
+        )
+    }
 }
 
 impl Patches {
-    fn texts(&self, kernel: &mut Kernel) -> PatchTexts {
-        let area = |[rows, columns]: [usize; 2]| rows * columns;
+    fn place(&self, kernel: &mut Kernel, depth: usize) -> Place {
         let Self { of_pixels, back, image, size, pixels, kernel: taps, stride, padding, dilation } = self.clone();
+        // Backwards, pixels are those of the larger image, and it is the smaller one's that are a stride apart.
+        let pixels = Wheels { counts: pixels, steps: if back { [1, 1] } else { stride }, far: image };
+        let taps = Wheels { counts: taps, steps: dilation, far: size[0] * size[1] };
+        let (lines, k) = if of_pixels { (pixels, taps) } else { (taps, pixels) };
+        let line = lines.text(kernel);
         let mut args = |numbers: [usize; 2]| numbers.map(|n| kernel.arg(n));
-        let [image, plane] = args([image, area(size)]);
-        let [count, wide] = args([area(pixels), pixels[1]]);
-        let [taps, across] = args([area(taps), taps[1]]);
-        let ([rows, columns], [down, right]) = (args(size), args(padding));
-        let (dilation, steps) = (args(dilation), args(stride));
-        // Backwards, a pixel is one of the larger image: it is the kernel's place that moves by strides.
-        let strides = if back { ["1u".to_string(), "1u".to_string()] } else { steps.clone() };
-        let sign = if back { "+" } else { "-" };
+        let ([rows, columns], [down, right], [above, before]) = (args(size), args(stride), args(padding));
+        let (pad, of_tap) = if back { ("+", "-") } else { ("-", "+") };
         let strided = back && stride != [1, 1];
-        PatchTexts {
-            of_pixels,
-            pixel: Box::new(move |v, index| {
-                format!(
-                    "let {v}i = {index};\nlet {v}r = {v}i % {count};\nlet {v}o = {v}i / {count} * {image};\n\
-                     let {v}y = {v}r / {wide} * {} {sign} {down};\nlet {v}x = {v}r % {wide} * {} {sign} {right};\n",
-                    strides[0], strides[1]
-                )
-            }),
-            tap: Box::new(move |v, index| {
-                format!(
-                    "let {v}i = {index};\nlet {v}r = {v}i % {taps};\nlet {v}o = {v}i / {taps} * {plane};\n\
-                     let {v}y = {v}r / {across} * {};\nlet {v}x = {v}r % {across} * {};\n",
-                    dilation[0], dilation[1]
-                )
-            }),
+        Place {
+            line: Box::new(move |v, index| format!("{}{v}y {pad}= {above};\n{v}x {pad}= {before};\n", line(v, index))),
+            walk: Some(k.walk(kernel, depth)),
             // A place before the first wraps around, and is beyond the last.
-            load: Box::new(move |from, base, pixel, tap, target| {
-                let at = from.at(format!("{base} + {pixel}o + {tap}o + y * {columns} + x"));
-                let sign = if back { "-" } else { "+" };
-                let place = format!("let y = {pixel}y {sign} {tap}y;\nlet x = {pixel}x {sign} {tap}x;\n");
-                if strided {
-                    let place = place.replace("let y", "let ys").replace("let x", "let xs");
-                    let [down, right] = &steps;
+            load: Box::new(move |line, k, load| {
+                let load = load(&format!("{line}o + {k}o + y * {columns} + x"));
+                let inside = format!("y < {rows} && x < {columns}");
+                let place = if strided {
                     format!(
-                        "{place}let y = ys / {down};\nlet x = xs / {right};\nif (y < {rows} && x < {columns} && \
-                         y * {down} == ys && x * {right} == xs) {{ {target} = {at}; }}\n"
+                        "let ys = {line}y - {k}y;\nlet xs = {line}x - {k}x;\nlet y = ys / {down};\nlet x = xs / {right};\n\
+                         if ({inside} && y * {down} == ys && x * {right} == xs)"
                     )
                 } else {
-                    format!("{place}if (y < {rows} && x < {columns}) {{ {target} = {at}; }}\n")
-                }
+                    format!("let y = {line}y {of_tap} {k}y;\nlet x = {line}x {of_tap} {k}x;\nif ({inside})")
+                };
+                format!("{{\n{place} {{ {load} }}\n}}\n")
             }),
         }
     }

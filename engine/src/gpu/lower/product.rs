@@ -170,7 +170,7 @@ mod tests {
 
     use crate::backend::{Executor, Feed, Kind, Options, Tensor};
     use crate::gpu::{Choice, Form, Gpu, adapters};
-    use crate::graph::{Graph, NodeId, Shape};
+    use crate::graph::{Conv2d, Graph, NodeId, Shape};
     use crate::number::canon;
     use crate::reference::Reference;
     use cairn_protocol::Seed;
@@ -200,6 +200,26 @@ mod tests {
         out.iter().map(|x| x.iter().map(|x| x.to_bits()).collect()).collect()
     }
 
+    /// Asserts the bits of `wanted` of every other tile, from `of` on.
+    fn check(g: &Graph, wanted: &[NodeId], params: &[Vec<f32>], split: bool, of: usize) {
+        let want = bits(&mut Reference::new(g, wanted), params, wanted.len());
+        for (i, tile) in Tile::ALL.into_iter().enumerate().skip(of % 2).step_by(2) {
+            let form = [Form::Plain, Form::Fma, Form::Barrier][(of + i) / 2 % 3];
+            for adapter in 0..adapters().len() as u8 {
+                let choice = Choice { adapter, form };
+                let options = Options { kind: Kind::Gpu(choice), threads: 1, isa: None, fuse: true, micro_batch: None };
+                FORCED.set(Some((tile, split)));
+                let gpu = Gpu::new(g, wanted, &options, choice);
+                FORCED.set(None);
+                let got = bits(&mut gpu.unwrap(), params, wanted.len());
+                for (&id, (got, want)) in wanted.iter().zip(got.iter().zip(&want)) {
+                    let node = &g.nodes()[id as usize];
+                    assert!(got == want, "{:?} {}, {tile:?}, split {split}, {choice:?}", node.op, node.shape);
+                }
+            }
+        }
+    }
+
     /// Whatever the model says, each tile must be right: of one chunk and of some, split or not, ragged and in fours.
     #[test]
     fn every_tile_gives_the_bits_of_the_reference() {
@@ -212,24 +232,33 @@ mod tests {
             for (of, orientations) in orientations.into_iter().enumerate() {
                 let mut g = Graph::default();
                 let wanted: Vec<NodeId> = (0..).zip(orientations).map(|(i, o)| product(&mut g, i, shape, o)).collect();
-                let want = bits(&mut Reference::new(&g, &wanted), &params, wanted.len());
-                for (i, tile) in Tile::ALL.into_iter().enumerate().filter(|(i, _)| (i + at + of) % 2 == 0) {
-                    let form = [Form::Plain, Form::Fma, Form::Barrier][(at + i / 2) % 3];
-                    for adapter in 0..adapters().len() as u8 {
-                        let choice = Choice { adapter, form };
-                        FORCED.set(Some((tile, split)));
-                        let mut gpu = Gpu::new(&g, &wanted, &options(choice), choice).unwrap();
-                        FORCED.set(None);
-                        let got = bits(&mut gpu, &params, wanted.len());
-                        assert!(got == want, "{shape:?}, {tile:?}, split {split}, {choice:?}");
-                    }
-                }
+                check(&g, &wanted, &params, split, at + of);
             }
         }
     }
 
-    fn options(choice: Choice) -> Options {
-        Options { kind: Kind::Gpu(choice), threads: 1, isa: None, fuse: true, micro_batch: None }
+    /// Images that are no multiple of anything, and such whose runs are whole fours; sums of more than a chunk.
+    #[test]
+    fn every_tile_gives_the_bits_of_convolutions() {
+        let lopsided = Conv2d { stride: [2, 1], padding: [1, 0], dilation: [1, 2], groups: 2 };
+        let plain = Conv2d { stride: [1, 1], padding: [0, 0], dilation: [1, 1], groups: 1 };
+        let cases = [(lopsided, [11, 62, 9, 10], [66, 31, 3, 3]), (plain, [17, 3, 5, 5], [66, 3, 2, 2])];
+        for (options, x_shape, w_shape) in cases {
+            let mut g = Graph::default();
+            let param = |g: &mut Graph, i, shape: &[u32]| g.param(i, Shape(shape.to_vec())).unwrap();
+            let (x, w) = (param(&mut g, 0, &x_shape), param(&mut g, 1, &w_shape));
+            let y = g.conv2d(x, w, options).unwrap();
+            let y_shape = g.shape(y).unwrap().0.clone();
+            let dy = param(&mut g, 2, &y_shape);
+            let dx = g.conv2d_input_grad(w, dy, options, [x_shape[2], x_shape[3]]).unwrap();
+            let dw = g.conv2d_weight_grad(x, dy, options, [w_shape[2], w_shape[3]]).unwrap();
+            let len = |shape: &[u32]| shape.iter().product::<u32>() as usize;
+            let lengths = [len(&x_shape), len(&w_shape), len(&y_shape)];
+            let params: Vec<Vec<f32>> = lengths.into_iter().zip(0..).map(|(len, of)| numbers(len, of)).collect();
+            for of in 0..2 {
+                check(&g, &[y, dx, dw], &params, of == usize::from(options.groups == 2), of);
+            }
+        }
     }
 
     /// Canonical numbers of both signs and many magnitudes.

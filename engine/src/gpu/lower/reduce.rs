@@ -226,13 +226,6 @@ fn fold_chunk(from: &Bound, fold: Fold) -> String {
     )
 }
 
-/// Runs a loop over chunks from `outer` to `end`, until all have had their turn.
-fn for_chunks(loops: &str) -> String {
-    format!(
-        "for (var outer = 0u; outer < chunks; outer += {LOOP}u) {{\nlet end = min(outer + {LOOP}u, chunks);\n{loops}\n}}"
-    )
-}
-
 /// The column rule.
 fn fold_columns(
     building: &mut Building<'_, '_>,
@@ -330,22 +323,23 @@ fn chunk_total(parts: &View, to: &View, reduction: &Reduction, fold: Fold, carri
     let results = kernel.arg(reduction.results());
     let (from, to) = (kernel.read(parts), kernel.write(to));
     declare_slices(&mut kernel, reduction.len(), carried.is_some());
-    let start = fold.start();
-    kernel.code(&format!("var total = {start};"));
+    kernel.code(&format!("var total = {};", fold.start()));
     let unfinished = carried.map(|carried| kernel.write(&carried.unfinished).at("i"));
     if unfinished.is_some() {
-        kernel.code(&format!("var part = 0.0;\nif (!is_first) {{ total = {}; }}", to.at("i")));
+        kernel.code(&format!(
+            "var part = 0.0;\nif (!is_first) {{ total = {}; }}\nlet unfinished = !is_last && (skew + n) % {CHUNK}u != 0u;\n\
+             let done = chunks - select(0u, 1u, unfinished);\nif (unfinished) {{ part = {}; }}",
+            to.at("i"),
+            from.at(format!("done * {results} + i"))
+        ));
+    } else {
+        kernel.code("let done = chunks;");
     }
     let next = from.at(format!("chunk * {results} + i"));
-    let function = fold.function();
-    kernel.code(&for_chunks(&match unfinished {
-        Some(_) => format!(
-            "for (var chunk = outer; chunk < end; chunk += 1u) {{\n\
-             if (is_last || chunk * {CHUNK}u + {CHUNK}u - skew <= n) {{\ntotal = {function}(total, {next});\n}} else {{\n\
-             part = {next};\n}}\n}}"
-        ),
-        None => lanes::fold(["chunk", "outer", "end"], 1, AHEAD, function, &[("total", next)]),
-    }));
+    kernel.code(&format!(
+        "for (var outer = 0u; outer < done; outer += {LOOP}u) {{\nlet end = min(outer + {LOOP}u, done);\n{}\n}}",
+        lanes::fold(["chunk", "outer", "end"], 1, AHEAD, fold.function(), &[("total", next)])
+    ));
     kernel.code(&settle(&to.at("i"), unfinished.as_deref(), fold));
     kernel.work = 4 * (parts.len()) as u64;
     kernel
@@ -399,19 +393,25 @@ pub(super) fn topk(building: &mut Building<'_, '_>, id: NodeId, k: u32) {
     kernel.each(len);
     let [n_, k, blocks] = [n, k, n.div_ceil(SORTED)].map(|n| kernel.arg(n));
     let (values, places, to) = (kernel.read(&values), kernel.read_ints(&places), kernel.write_ints(&to));
-    // Elements of an earlier block are before equal ones, those of a later block are after them.
+    // Elements of an earlier block are before equal ones, those of a later block are after them. How many there are is
+    // found bit by bit, without a loop: see `lanes::fold`.
+    let bits = (0..=SORTED.ilog2()).rev().map(|bit| {
+        format!(
+            "if (before + {0}u <= size) {{\nlet y = {1};\n\
+             if (y > x || (y == x && block < own)) {{ before += {0}u; }}\n}}",
+            1 << bit,
+            values.at(format!("at + first + before + {}u", (1 << bit) - 1))
+        )
+    });
     kernel.code(&format!(
         "let row = i / {n_};\nlet at = row * {n_};\nlet own = i % {n_} / {SORTED}u;\nlet x = {};\n\
          var rank = i % {n_} % {SORTED}u;\n\
-         for (var outer = 0u; outer < {blocks}; outer += {LOOP}u) {{\nlet end = min(outer + {LOOP}u, {blocks});\n\
-         for (var block = outer; block < end && rank < {k}; block += 1u) {{\nif (block == own) {{ continue; }}\n\
-         let first = block * {SORTED}u;\nvar low = first;\nvar high = min(first + {SORTED}u, {n_});\n\
-         while (low < high) {{\nlet middle = (low + high) / 2u;\nlet y = {};\n\
-         if (y > x || (y == x && block < own)) {{ low = middle + 1u; }} else {{ high = middle; }}\n}}\n\
-         rank += low - first;\n}}\n}}\n\
+         for (var block = 0u; block < {blocks} && rank < {k}; block += 1u) {{\nif (block != own) {{\n\
+         let first = block * {SORTED}u;\nlet size = min({SORTED}u, {n_} - first);\nvar before = 0u;\n{}\n\
+         rank += before;\n}}\n}}\n\
          if (rank < {k}) {{ {} = {}; }}",
         values.at("i"),
-        values.at("at + middle"),
+        bits.collect::<Vec<_>>().join("\n"),
         to.at(format!("row * {k} + rank")),
         places.at("i"),
     ));

@@ -69,6 +69,8 @@ pub(super) fn lower(building: &mut Building<'_, '_>, id: NodeId, op: RowOp) {
             rows.each(&put(&format!("c_mul({}, r)", rows.x)));
         }
         RowOp::LayerNormGrad(eps) => {
+            // Four passes: of the longest rows, too many iterations together.
+            rows.lanes.ahead *= 2;
             let x = rows.x.clone();
             rows.means(&[("mean", &x), ("m", &dy)]);
             rows.centre();

@@ -100,7 +100,11 @@ impl Tile {
         self.declare(&mut kernel, product, output, part, finish);
         let begin = if let Part::Whole { begin } = part { Some(kernel.word(begin)) } else { None };
         let [k, chunks] = [product.k, product.chunks()].map(|n| kernel.arg(n));
-        kernel.code(&format!("{}{}var turn = 0u;", a.once, b.once));
+        let span = match part {
+            Part::Whole { .. } => format!("let first = 0u;\nlet stop = {k};"),
+            Part::Chunk { .. } => format!("let first = chunk * {CHUNK}u;\nlet stop = min(first + {CHUNK}u, {k});"),
+        };
+        kernel.code(&format!("{span}\n{}{}var turn = 0u;", a.once, b.once));
         kernel.code(&self.own_place());
         kernel.code(&self.each_own("c", |c, _, _| format!("var {c} = vec4<f32>();")));
         let (fetch, put) = (a.fetch + &b.fetch, a.put + &b.put);
@@ -117,7 +121,7 @@ impl Tile {
             let resume = self.each_own("t", |t, row, column| format!("{t} = resume({row}, {column}, base);"));
             let sums = self.each_own("t", |t, _, _| format!("{t} = guarded({t} + c{});", &t[1..]));
             kernel.code(&format!(
-                "let first = 0u;\nlet stop = {k};\n{}if ({begin} == 0u) {{\n{resume}}}\n{fill}\
+                "{}if ({begin} == 0u) {{\n{resume}}}\n{fill}\
                  for (var outer = 0u; outer < {chunks}; outer += {CHUNKS}u) {{\n\
                  let last = min(outer + {CHUNKS}u, {chunks});\n\
                  for (var chunk = outer; chunk < last; chunk += 1u) {{\n{}\
@@ -127,10 +131,7 @@ impl Tile {
                 slabs(&format!("chunk * {CHUNK}u"), "end"),
             ));
         } else {
-            kernel.code(&format!(
-                "let first = chunk * {CHUNK}u;\nlet stop = min(first + {CHUNK}u, {k});\n{fill}{}",
-                slabs("first", "stop")
-            ));
+            kernel.code(&format!("{fill}{}", slabs("first", "stop")));
         }
         let result = if begin.is_some() { "t" } else { "c" };
         kernel.code(&self.each_own(result, |x, row, column| format!("emit({row}, {column}, base, {x});")));
@@ -162,7 +163,9 @@ impl Tile {
         let busy = product.a.busy(a);
         let b = slab(columns, if busy + product.b.busy(slab(columns, 0)) <= self.lanes() { busy } else { 0 });
         for (name, slab) in [("a", a), ("b", b)] {
-            kernel.declare(&format!("var<workgroup> s{name}: array<vec4<f32>, {}>;", 2 * slab.groups()));
+            // Nested, so that the guards of indices that a device may need are the same for every k.
+            let line = format!("array<vec4<f32>, {}>", slab.lines / 4);
+            kernel.declare(&format!("var<workgroup> s{name}: array<array<{line}, {depth}>, 2>;"));
         }
         [product.a.fetch(kernel, "a", "row0", a), product.b.fetch(kernel, "b", "column0", b)]
     }
@@ -198,15 +201,14 @@ impl Tile {
 
     /// All products of a slab.
     fn steps(self, form: Form) -> String {
-        let (rows, columns) = (self.rows / 4, self.columns / 4);
-        let mut text =
-            format!("let pa = turn * {}u + ty;\nlet pb = turn * {}u + tx;\n", rows * self.depth, columns * self.depth);
+        let mut text = String::new();
         for k in 0..self.depth {
             text.push_str("{\n");
-            for (name, line, own) in [("a", rows, self.own[0]), ("b", columns, self.own[1])] {
+            for (name, own, lane, lines) in
+                [("a", self.own[0], "ty", self.rows), ("b", self.own[1], "tx", self.columns)]
+            {
                 for four in 0..own / 4 {
-                    let at = k * line + four * (line / 2);
-                    let _ = writeln!(text, "let {name}{four} = s{name}[p{name} + {at}u];");
+                    let _ = writeln!(text, "let {name}{four} = s{name}[turn][{k}][{lane} + {}u];", four * (lines / 8));
                 }
             }
             for row in 0..self.own[0] {

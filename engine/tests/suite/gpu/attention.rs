@@ -96,6 +96,12 @@ fn workgroups_of_every_size() {
     // Many heads have longer tiles of rows than few.
     check(CAUSAL, [2, 65, 65, 70, 70, 4]);
     check(PLAIN, [2, 65, 65, 33, 20, 8]);
+    for lengths in
+        [[1, 64, 64, 65, 20, 64], [1, 64, 64, 20, 65, 64], [1, 32, 32, 65, 20, 130], [1, 32, 32, 20, 65, 130]]
+    {
+        let (g, wanted) = graph(PLAIN, lengths);
+        agree(&format!("{lengths:?}"), &g, &wanted, &point(lengths, false));
+    }
 }
 
 #[test]

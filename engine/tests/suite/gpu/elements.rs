@@ -1,5 +1,5 @@
-//! Chains, moved elements, random numbers, indices and running sums on the GPU: beyond the suite that all backends pass,
-//! what is special about kernels.
+//! Chains, moved elements, random numbers, indices and running sums on the GPU: beyond the suite that all backends
+//! pass, what is special about kernels.
 
 use cairn_engine::backend::{Batch, Executor, Options, Tensor};
 use cairn_engine::gpu::Gpu;
@@ -365,4 +365,18 @@ fn running_sums_of_any_length() {
             agree(&format!("{shape:?}"), &g, &wanted, &Point::new(vec![of("x", len)]));
         }
     }
+}
+
+#[test]
+fn more_workgroups_than_one_axis_may_have() {
+    // Of 256 invocations, of which each has one element.
+    let (rows, columns) = (2897, 2903);
+    let mut g = Graph::default();
+    let x = param(&mut g, 0, &[rows, columns]);
+    let row = g.slice(x, 0, 5, 1).unwrap();
+    let sum = g.binary(Binary::Add, x, row).unwrap();
+    let part = g.slice(sum, 1, 1, columns - 1).unwrap();
+    let values: Vec<f32> = (0..rows * columns).map(|i| (i * 7 % 1_000_003) as f32 * 1e-3).collect();
+    let choice = choices()[0];
+    agree_with("wide", &g, &[sum, part], &Point::new(vec![values]), &options(choice), choice);
 }

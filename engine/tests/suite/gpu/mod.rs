@@ -8,6 +8,7 @@ mod elements;
 mod gate;
 mod products;
 mod rows;
+mod slices;
 mod suite;
 mod training;
 mod translate;

@@ -1,6 +1,7 @@
 //! Operations along rows, sums, maxima, rotary positions, and where the largest elements are.
 
 use cairn_engine::backend::{Options, Tensor};
+use cairn_engine::gpu::Gpu;
 use cairn_engine::graph::{DType, Graph, NodeId, RowOp, Shape, Unary};
 
 use super::{agree, agree_with, choices, options};
@@ -168,6 +169,8 @@ fn sums_over_slices_of_the_batch() {
         for &choice in choices() {
             let options = Options { micro_batch: Some(micro_batch), ..options(choice) };
             let name = format!("{shape:?} in slices of {micro_batch}");
+            let gpu = Gpu::new(&g, &sums, &options, choice).unwrap();
+            assert_eq!(gpu.slices() as u32, rows / micro_batch, "{name}");
             agree_with(&name, &g, &sums, &point, &options, choice);
             agree_with(&name, &g, &wanted, &point, &options, choice);
         }
@@ -178,4 +181,14 @@ fn sums_over_slices_of_the_batch() {
 fn ends(g: &Graph, id: NodeId) -> bool {
     let node = &g.nodes()[id as usize];
     matches!(&node.op, cairn_engine::graph::Op::Sum(axes) if axes.last().is_some_and(|&a| usize::from(a) + 1 == node.shape.0.len()))
+}
+
+#[test]
+fn a_row_of_more_elements_than_loops_may_have_iterations() {
+    let n = 256 * 65_536 + 70_001;
+    let mut g = Graph::default();
+    let x = param(&mut g, 0, &[1, n]);
+    let y = g.row(RowOp::Softmax, &[x]).unwrap();
+    let numbers = (0..n).map(|i| (i.wrapping_mul(2_654_435_761) >> 12) as f32 / 1e5 - 5.0).collect();
+    agree("a long row", &g, &[y], &Point::new(vec![numbers]));
 }

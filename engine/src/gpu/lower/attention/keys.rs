@@ -90,7 +90,8 @@ fn place(kernel: &mut Kernel, problem: &Problem, tiles: &Tiles, heads: usize) {
     // The first keys first: under a mask they are seen by the most queries.
     kernel.code(&format!(
         "let index = linear(group);\nif (index >= {all}) {{ return; }}\n\
-         let queries = {queries};\nlet keys = {keys};\nlet width = {width};\nlet fours = {fours};\nlet lines = {lines};\n\
+         let queries = {queries};\nlet keys = {keys};\nlet width = {width};\nlet fours = {fours};\n\
+         let lines = {lines};\n\
          let block = index % {blocks};\nlet key_head = index / {blocks} % {heads_all};\n\
          let row0 = index / {blocks} / {heads_all} * {rows}u;\nlet key_line = key_head * keys;\n\
          let first_head = (key_head / {key_heads} * {key_heads} + key_head % {key_heads}) * {group};"

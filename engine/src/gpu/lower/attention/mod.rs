@@ -1,10 +1,11 @@
 //! Attention and its gradients, fused: no queries x keys matrix is ever stored.
 //!
-//! [`queries`] has the kernel of a tile of queries, which walks over keys: the output, what the gradients need to know of
-//! each query, the gradient of the queries. [`keys`] has that of a tile of keys, which walks over queries: the gradients of
-//! keys and values. Both are written from the pieces in [`tiles`].
+//! [`queries`] has the kernel of a tile of queries, which walks over keys: the output, what the gradients need to know
+//! of each query, the gradient of the queries. [`keys`] has that of a tile of keys, which walks over queries: the
+//! gradients of keys and values. Both are written from the pieces in [`tiles`].
 //!
-//! *Invariant:* tiles that a mask hides whole are skipped, but every key and query keeps its place in the order of sums.
+//! *Invariant:* tiles that a mask hides whole are skipped, but every key and query keeps its place in the order of
+//! sums.
 
 mod keys;
 mod queries;
@@ -18,7 +19,7 @@ use crate::number::from_foreign;
 use super::super::kernel::{Kernel, View};
 use super::super::plan::Building;
 use super::LANES;
-use tiles::Source;
+use tiles::{COMPONENTS, Source};
 
 /// More queries or keys than this, and operands are rounded once, beforehand, and not as often as they are read.
 const DIRECT_MAX: usize = 128;
@@ -56,7 +57,7 @@ pub(super) fn backward(building: &mut Building<'_, '_>, unit: &[NodeId], options
     let operands = [&q, &k, &v, &rounded_dy];
     let [dq, dk, dv] = &gradients;
     let known = (dk.is_some() || dv.is_some()).then(|| building.scratch(3 * problem.lines()));
-    // What the gradient of the values alone needs to know of a query, its output has no part in.
+    // Only the gradient of a score takes the sum of dy·y.
     let rows = (dq.is_some() || dk.is_some()).then_some([&dy, &y]);
     queries::gradients(building, &problem, operands, rows, dq.as_ref(), known.as_ref());
     if let Some(known) = &known {
@@ -122,8 +123,8 @@ impl Problem {
         2 * (self.lines() * self.width) as u64 * seen as u64
     }
 
-    /// The operands of contractions, as rows of whole groups of four. If they are read often, or do not stand so, they are
-    /// rounded into tensors of their own.
+    /// The operands of contractions, as rows of whole groups of four. If they are read often, or do not stand so, they
+    /// are rounded into tensors of their own.
     fn operands<const N: usize>(&self, building: &mut Building<'_, '_>, views: [View; N]) -> [Operand; N] {
         let aligned = self.width.is_multiple_of(4) && views.iter().all(View::by_four);
         if aligned && self.queries.max(self.keys) <= DIRECT_MAX {
@@ -179,7 +180,7 @@ impl Problem {
             false => String::new(),
             true => format!(" && key <= query && query < key + {}", kernel.arg(self.window)),
         };
-        let all = |call: &dyn Fn(char) -> String| format!("vec4<f32>({})", ['x', 'y', 'z', 'w'].map(call).join(", "));
+        let all = |call: &dyn Fn(char) -> String| format!("vec4<f32>({})", COMPONENTS.map(call).join(", "));
         let scores = all(&|c| format!("score(x.{c})"));
         let weights = all(&|c| format!("c_exp(c_sub(s.{c}, m.{c}))"));
         let products = all(&|c| format!("c_mul(a.{c}, b.{c})"));

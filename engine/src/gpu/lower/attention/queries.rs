@@ -1,10 +1,10 @@
 //! The kernel of a tile of queries: it walks over the keys that they see, first for the highest score, then for the
-//! weights, then, for gradients, once more.
+//! weights, then, for gradients, once more. Few enough scores are kept from walk to walk; others are computed again.
 
-use crate::gpu::kernel::{Kernel, View};
+use crate::gpu::kernel::{Bound, Kernel, View};
 use crate::gpu::plan::Building;
 
-use super::tiles::{COMPONENTS, Lines, RowSum, Tiles, levels, spans};
+use super::tiles::{COMPONENTS, Lines, RowSum, Source, Tiles, levels, spans};
 use super::{Operand, Problem};
 
 /// The output.
@@ -20,7 +20,7 @@ pub(super) fn output(building: &mut Building<'_, '_>, problem: &Problem, [q, k, 
     let place = ["query_line", "row0", "queries"];
     let write = tiles.write("y", &y, place, &|i, x, to| format!("{to} = c_mul({x}, {});", tiles.own_of_cells(i)));
     text.add(&sums);
-    text.known(&(rounded + &weigh));
+    text.known(&(rounded + &weigh), false);
     // What the other invocations divide by.
     text.add("workgroupBarrier();\nif (slot == 0u) { cells[band] = recip; }\nworkgroupBarrier();\n");
     text.add(&write);
@@ -28,8 +28,8 @@ pub(super) fn output(building: &mut Building<'_, '_>, problem: &Problem, [q, k, 
     building.push(text.kernel);
 }
 
-/// What the gradients need to know of each query, and the gradient of queries. `known` has three numbers for each query:
-/// the highest score, 1 / sum of weights, and d; the last only where the rows of dy and y are there.
+/// What the gradients need to know of each query, and the gradient of queries. `known` has three numbers for each
+/// query: the highest score, 1 / sum of weights, and d; the last only where the rows of dy and y are there.
 pub(super) fn gradients(
     building: &mut Building<'_, '_>,
     problem: &Problem,
@@ -39,7 +39,7 @@ pub(super) fn gradients(
     known: Option<&View>,
 ) {
     let mut text = Text::new(building, problem, "attention gradients, queries", [q, k]);
-    text.known("");
+    text.known("", dq.is_some());
     match rows {
         Some([dy, y]) => text.row_products(problem, dy, y),
         None => text.add("let d = vec4<f32>();\n"),
@@ -66,13 +66,20 @@ pub(super) fn gradients(
     building.push(text.kernel);
 }
 
+/// Most scores that an invocation keeps, in groups of four: 1 KiB.
+const KEPT_MAX: usize = 64;
+
 /// The kernel under construction.
 struct Text {
     kernel: Kernel,
     tiles: Tiles,
     levels: u32,
-    q: super::Source,
-    k: super::Source,
+    /// Whether scores are kept, where there is more than one tile.
+    kept: bool,
+    /// Whether kept scores become weights once these are known: only the slope of a soft cap takes the score.
+    weighed: bool,
+    q: Source,
+    k: Source,
 }
 
 impl Text {
@@ -110,7 +117,22 @@ impl Text {
                 "let first_key = max(row0 + 1u, {window}) - {window};\nlet end_key = min(keys, row0 + {rows}u);"
             ),
         });
-        Self { kernel, tiles, levels: levels(problem.keys), q, k }
+        // A walk meets no more tiles than these, the last of them and the first in part.
+        let walk = match problem.masked {
+            false => problem.keys,
+            true => problem.keys.min(tiles.rows + problem.window + tiles.columns),
+        };
+        let groups = walk.div_ceil(tiles.columns) * tiles.each().len();
+        let kept = groups <= KEPT_MAX;
+        if kept && !tiles.single {
+            kernel.code(&format!(
+                "var kept: array<vec4<f32>, {}>;\nlet first_kept = first_key / {columns}u * {columns}u;",
+                groups.next_power_of_two(),
+                columns = tiles.columns
+            ));
+        }
+        let weighed = problem.cap.is_none() && (kept || tiles.single);
+        Self { kernel, tiles, levels: levels(problem.keys), kept, weighed, q, k }
     }
 
     fn add(&mut self, text: &str) {
@@ -135,29 +157,49 @@ impl Text {
 
     /// The products again, where more than one tile needed the variables.
     fn again(&self) -> String {
-        if self.tiles.single { String::new() } else { self.products() }
+        let load = |(j, place): (usize, String)| format!("s{j} = {place};\n");
+        match (self.tiles.single, self.kept) {
+            (true, _) => String::new(),
+            (_, true) => self.places().map(load).collect(),
+            (_, false) => self.products(),
+        }
+    }
+
+    /// Keeps what the products' variables hold.
+    fn keep(&self) -> String {
+        let store = |(j, place): (usize, String)| format!("{place} = s{j};\n");
+        if self.tiles.single || !self.kept { String::new() } else { self.places().map(store).collect() }
+    }
+
+    /// For each column of an invocation, where its scores are kept.
+    fn places(&self) -> impl Iterator<Item = (usize, String)> {
+        self.tiles.each().map(|j| (j, format!("kept[(tile - first_kept) / 16u + {j}u]")))
     }
 
     fn walk(&self, body: &str, after: &dyn Fn(u32) -> String) -> String {
         self.tiles.walk(self.levels, ["first_key", "end_key"], body, after)
     }
 
-    /// Declares `m` and `recip`, the highest score of each query and 1 / sum of its weights. `with_weights` does something
-    /// with each tile's weights, `weight0`, ….
-    fn known(&mut self, with_weights: &str) {
+    /// Declares `m` and `recip`, the highest score of each query and 1 / sum of its weights. `with_weights` does
+    /// something with each tile's weights, `weight0`, …; `once_more` says whether another walk follows.
+    fn known(&mut self, with_weights: &str, once_more: bool) {
         let tiles = &self.tiles;
         let declare = tiles.declare_scores("s");
         let higher: String =
             tiles.each().map(|j| format!("m = select(m, higher(m, scores(s{j})), seen{j});\n")).collect();
         // Below every score; some key is seen.
-        let first = self.products() + &self.seen() + &higher;
+        let first = self.products() + &self.keep() + &self.seen() + &higher;
         let first = self.walk(&first, &|_| String::new());
         let z = RowSum { name: "z", levels: self.levels };
         let weights: String = tiles
             .each()
             .map(|j| format!("let weight{j} = weights(scores(s{j}), m, seen{j});\nz1 = added(z1, weight{j});\n"))
             .collect();
-        let second = self.again() + &self.seen() + &weights + with_weights;
+        let weighed = match self.weighed && once_more {
+            true => tiles.each().map(|j| format!("s{j} = weight{j};\n")).collect::<String>() + &self.keep(),
+            false => String::new(),
+        };
+        let second = self.again() + &self.seen() + &weights + &weighed + with_weights;
         let second = self.walk(&second, &|level| z.after(level));
         let text = format!(
             "{declare}var m = vec4<f32>(bitcast<f32>(0xdd800000u));\n{first}\
@@ -189,16 +231,21 @@ impl Text {
     }
 
     /// The gradient of the queries, from all that is known of them.
-    fn query_gradient(&mut self, [v, dy]: [&super::Source; 2], dq: &crate::gpu::kernel::Bound) {
+    fn query_gradient(&mut self, [v, dy]: [&Source; 2], dq: &Bound) {
         let tiles = &self.tiles;
         let rows = Lines { source: dy, first: "query_line", start: "row0", count: "queries" };
         let values = Lines { source: v, first: "key_line", start: "tile", count: "keys" };
         let keys = Lines { source: &self.k, first: "key_line", start: "tile", count: "keys" };
+        let weight = |j| match self.weighed {
+            true => format!("s{j}"),
+            false => format!("weights(scores(s{j}), m, seen{j})"),
+        };
         let slopes: String = tiles
             .each()
             .map(|j| {
+                let weight = weight(j);
                 format!(
-                    "let share{j} = products(weights(scores(s{j}), m, seen{j}), recip);\n\
+                    "let share{j} = products({weight}, recip);\n\
                      let ds{j} = round12_4(slopes(share{j}, dp{j}, d, s{j}));\n"
                 )
             })

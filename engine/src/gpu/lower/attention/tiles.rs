@@ -1,11 +1,12 @@
-//! The pieces of attention's kernels: how a workgroup computes a tile of rows x columns of scores, and sums over columns.
+//! The pieces of attention's kernels: how a workgroup computes a tile of scores, rows x columns, and sums over columns.
 //!
-//! Four invocations have a row's share each of the rows. Invocation `lane` computes the scores of rows 4·band to 4·band+3,
-//! `band` = lane / 16, and of the columns slot, slot+16, …, `slot` = lane % 16: each 16th column, as the row rule sums
-//! them. A variable `s0` holds the four rows' numbers of column `slot`, `s1` those of column slot+16, and so on.
+//! A workgroup has 16 invocations for each band of four rows. Invocation `lane` computes the scores of rows 4·band to
+//! 4·band+3, `band` = lane / 16, and of the columns slot, slot+16, …, `slot` = lane % 16: each 16th column, as the row
+//! rule sums them. The variable `s0` holds the four rows' scores of column `slot`, `s1` those of column slot+16, and so
+//! on.
 //!
-//! A sum over columns, such as of weights with values, has rows of its own kind: `own_row` and `own_column` say which of
-//! its elements an invocation has.
+//! A sum over columns, such as of weights times values, goes through workgroup memory, and its elements are dealt out
+//! otherwise: an invocation has those of the rows from `own_row` on, in groups of four from `own_column` on.
 //!
 //! The text of a piece uses variables that the text around it declares: `tile`, the first column of the tile; `stop1`,
 //! where the columns end; `fours`, the groups of four in a row of an operand; `block`, which block of them is summed.
@@ -15,7 +16,7 @@ use std::fmt::Write as _;
 use super::super::super::Form;
 use super::super::super::kernel::{Bound, Kernel};
 
-/// Columns that share a sum of the row rule, or of a chunk's sums.
+/// Elements of a block of the row rule.
 const SPAN: u64 = 4096;
 /// Elements of a chunk of a contraction.
 const CHUNK: usize = 256;
@@ -32,7 +33,8 @@ pub(super) struct Source {
     pub(super) rounded: bool,
 }
 
-/// Which rows of an operand: the expressions of its first row, of the tile's first one counted from there, of their number.
+/// Which rows of an operand: the expressions of its first row, of the tile's first one counted from there, of their
+/// number.
 pub(super) struct Lines<'a> {
     pub(super) source: &'a Source,
     pub(super) first: &'a str,
@@ -184,9 +186,11 @@ impl Tiles {
         kernel.declare(&format!(
             "var<workgroup> stage: array<vec4<f32>, {stage}>;\n\
              var<workgroup> cells: array<vec4<f32>, {cells}>;\n\
-             fn held(x: vec4<f32>) -> vec4<f32> {{ return bitcast<vec4<f32>>(bitcast<vec4<u32>>(x) ^ vec4<u32>(arg(0u))); }}\n\
+             fn held(x: vec4<f32>) -> vec4<f32> {{\n\
+             return bitcast<vec4<f32>>(bitcast<vec4<u32>>(x) ^ vec4<u32>(arg(0u)));\n}}\n\
              fn added(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {{ return held(a + b); }}\n\
-             fn canons(x: vec4<f32>) -> vec4<f32> {{ return vec4<f32>(canon(x.x), canon(x.y), canon(x.z), canon(x.w)); }}\n\
+             fn canons(x: vec4<f32>) -> vec4<f32> {{\n\
+             return vec4<f32>(canon(x.x), canon(x.y), canon(x.z), canon(x.w));\n}}\n\
              fn product_step(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>) -> vec4<f32> {{ return {step}; }}\n\
              fn higher(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {{ return select(a, b, a < b); }}\n\
              fn share(first: u32, slot: u32, x: vec4<f32>) {{\n\
@@ -259,13 +263,16 @@ impl Tiles {
     fn contract_chunk(&self, name: &str, rows: &Lines<'_>, columns: &Lines<'_>) -> String {
         let depth = self.depth;
         let mut text = "workgroupBarrier();\n".to_owned();
+        // Eight neighbours take eight rows: they meet in no bank of memory; four times eight read whole cache lines.
         for (lines, count, at) in [(rows, self.rows, 0), (columns, self.columns, self.rows * depth)] {
             let _ = write!(
                 text,
-                "for (var n = lane; n < {}u; n += {}u) {{\nlet row = n / {depth}u;\nlet four = n % {depth}u;\n{}\
+                "for (var n = lane; n < {}u; n += {}u) {{\n\
+                 let row = n % 8u + n / {}u * 8u;\nlet four = n / 8u % {depth}u;\n{}\
                  stage[{at}u + four * {count}u + row] = x;\n}}\n",
                 count * depth,
                 self.invocations(),
+                8 * depth,
                 lines.load("row", "deep + four"),
             );
         }
@@ -283,7 +290,7 @@ impl Tiles {
             let at = self.rows * depth + 16 * j;
             let _ = writeln!(text, "let column{j} = stage[four * {}u + slot + {at}u];", self.columns);
         }
-        for c in ['x', 'y', 'z', 'w'] {
+        for c in COMPONENTS {
             let _ = writeln!(text, "let rows_{c} = vec4<f32>(row0.{c}, row1.{c}, row2.{c}, row3.{c});");
             for j in self.each() {
                 let _ = writeln!(text, "{name}{j} = product_step(rows_{c}, vec4<f32>(column{j}.{c}), {name}{j});");
@@ -293,8 +300,8 @@ impl Tiles {
         text
     }
 
-    /// Sums over the tile's columns: adds the products of values (rounded, one variable for each column of an invocation)
-    /// with an operand's rows to the sums of a name.
+    /// Sums over the tile's columns: adds the products of values (rounded, one variable for each column of an
+    /// invocation) with an operand's rows to the sums of a name.
     pub(super) fn accumulate(&self, name: &str, values: &str, lines: &Lines<'_>) -> String {
         let (unit, block, bands) = (self.unit, self.block, self.rows / 4);
         let [side, rows, fours] = self.own();
@@ -316,7 +323,8 @@ impl Tiles {
         let from = Lines { start: "first", ..*lines };
         let _ = write!(
             text,
-            "for (var n = lane; n < {}u; n += {}u) {{\nlet row = n / {block}u;\nlet four = block * {block}u + n % {block}u;\n{}\
+            "for (var n = lane; n < {}u; n += {}u) {{\n\
+             let row = n / {block}u;\nlet four = block * {block}u + n % {block}u;\n{}\
              stage[n] = x;\n}}\nworkgroupBarrier();\nif (own_row < {}u) {{\nfor (var n = 0u; n < {unit}u; n++) {{\n\
              let value = cells[n * {bands}u + ((own_row / 4u) ^ (n & {turn}u))];\n",
             unit * block,
@@ -332,10 +340,10 @@ impl Tiles {
             2 => text.push_str("let own = select(value.xy, value.zw, (own_row & 2u) == 2u);\n"),
             _ => text.push_str("let own = value[own_row & 3u];\n"),
         }
-        for i in 0..rows {
+        for (i, component) in COMPONENTS.iter().enumerate().take(rows) {
             let own = match rows {
-                4 => format!("value.{}", COMPONENTS[i]),
-                2 => format!("own.{}", COMPONENTS[i]),
+                4 => format!("value.{component}"),
+                2 => format!("own.{component}"),
                 _ => "own".to_owned(),
             };
             for k in 0..fours {
