@@ -217,7 +217,7 @@ Examples:
   cairn doctor --gpu Radeon --again     once more, after a driver was mended or an audit caught it
   cairn doctor --gpu off                no driver is loaded")]
 pub(crate) struct Doctor {
-    /// GPUs to examine: a part of a name, `all`, `auto` or `off` [default: auto, the real ones]
+    /// GPUs to examine: a part of a name, `all`, `auto` (the real ones) or `off`
     #[arg(long, default_value = "auto", value_name = "NAME|all|off")]
     pub(crate) gpu: String,
     /// Examines also those that were examined before

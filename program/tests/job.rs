@@ -2,12 +2,13 @@
 
 use std::error::Error;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use cairn_program::job::{
-    Allowance, BackendChoice, Job, JobError, Message, Outcome, Report, Request, RunSummary, Task, TraceSummary, Work,
-    child_main, work,
+    Allowance, BackendChoice, GpuChoice, Job, JobError, Message, Outcome, Report, Request, RunSummary, Stopper, Task,
+    TraceSummary, Work, adapters, child_main, examine, time, work,
 };
 use cairn_protocol::limits::SEGMENTS;
 use cairn_protocol::{BoundedVec, CommitId, GraphId, Hash32, Seed, Text, VerifierKey, inside_step};
@@ -201,6 +202,35 @@ fn replays(runs: &[RunSummary]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// GPUs are asked for, and programs timed, in processes of their own; what is not there is said plainly.
+fn measures() -> Result<(), Box<dyn Error>> {
+    let (exe, stopper) = (std::env::current_exe()?, Stopper::default());
+    let found = adapters(&exe, &stopper)?;
+    assert!(found.iter().all(|adapter| !adapter.key.is_empty() && adapter.buffers_max >= 8), "{found:?}");
+    let nobody = examine(&exe, "no such card", Path::new(""), &stopper, &mut |_, _, _| {});
+    assert!(matches!(&nobody, Err(JobError::Failed(why)) if why.contains("`no such card`")), "{nobody:?}");
+
+    let gpu = |form: &str| GpuChoice {
+        adapter: Text::truncated("no such card"),
+        form: Text::truncated(form),
+        cache: Text::default(),
+    };
+    let named = |name: &str| BackendChoice { name: Text::truncated(name), ..BackendChoice::cpu(1) };
+    let backends =
+        vec![named("cpu"), named("reference"), BackendChoice::gpu(gpu("plain"), 1), BackendChoice::gpu(gpu("bent"), 1)];
+    let allowance = Allowance::of(BUDGET, 1, 2);
+    let timed = time(&exe, task(BIGRAM, NAMES), Seed([3; 32]), backends.clone(), allowance, &stopper)?;
+    let Some((steps, timed)) = timed else { panic!("a sound program was refused") };
+    assert!(steps > 16 && timed.len() == 4, "{steps} {timed:?}");
+    assert!(timed[..2].iter().all(|timed| timed.trouble.is_empty() && timed.step_us > 0), "{timed:?}");
+    assert!(timed[2].trouble.contains("no such card") && timed[3].trouble.contains("`bent`"), "{timed:?}");
+    let refused = time(&exe, task("def model(:\n", NAMES), Seed([3; 32]), backends, allowance, &stopper)?;
+    assert_eq!(refused, None);
+    stopper.stop();
+    assert!(matches!(adapters(&exe, &stopper), Err(JobError::Stopped)));
+    Ok(())
+}
+
 /// What cannot be run is said plainly.
 fn refusals() -> Result<(), Box<dyn Error>> {
     let (outcome, _) = real(task("LR = 1.0\ndef model(:\n", NAMES), Work::Trace)?;
@@ -290,6 +320,7 @@ fn parent() -> Result<(), Box<dyn Error>> {
     assert!(matches!(stopped, Err(JobError::Stopped)), "stopped: {stopped:?}");
     replays(&runs()?)?;
     refusals()?;
+    measures()?;
     println!("job: limits, lies and deadlines hold");
     Ok(())
 }

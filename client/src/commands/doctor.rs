@@ -172,7 +172,10 @@ fn gpus(context: &Context, options: &Doctor) -> anyhow::Result<(Vec<Finding>, Ve
             format!("there are: {}", names.join(", ")),
         ));
     }
-    let mut findings = Vec::with_capacity(all.len());
+    let mut findings = Vec::with_capacity(all.len() + 1);
+    if all.iter().all(|known| known.adapter.is_software()) {
+        findings.push(finding(true, format!("no real one; the processor does all the work; {}", gpu::INSTALL)));
+    }
     for known in &mut all {
         let mut broken = None;
         if wanted.contains(&known.adapter)

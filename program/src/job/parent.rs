@@ -25,7 +25,7 @@ const STDERR_BYTES_MAX: u64 = 8 * 1024;
 const NICENESS: i32 = 10;
 /// Bytes beyond what a program may need where a GPU's driver is loaded: its compiler, its copies of tensors, and, where
 /// the GPU is a program on the processor, the tensors themselves.
-const GPU_BYTES: u64 = 4 << 30;
+const GPU_BYTES: u64 = 8 << 30;
 /// Variables that tell where GPU drivers lie, where they may keep files, and which devices they show.
 const GPU_VARIABLES: [&str; 18] = [
     "HOME",

@@ -16,8 +16,10 @@ fn every_adapter_passes_the_gate() {
     for choice in choices() {
         let name = &adapters()[usize::from(choice.adapter)].name;
         let (mut last, mut parts) = (0, 0);
+        let started = std::time::Instant::now();
         let verdict = examine(choice.adapter, &mut |progress| {
             assert!(progress.done <= progress.of && progress.done >= last, "{progress:?}");
+            println!("{:6.2} s: {}", started.elapsed().as_secs_f64(), progress.what);
             (last, parts) = (progress.done, parts + 1);
             Control::Continue
         });
@@ -64,7 +66,6 @@ fn one_wrong_bit_is_caught() {
         ("exp", ["fails: exp", "1 of 262144 numbers differ, number 0 first"]),
         ("softmax", ["fails: softmax", "number 0 first"]),
         ("matmul", ["fails: matmul nn in `products", "number 0 first"]),
-        ("attentiongrad", ["fails: attention gradient of", "number 0 first"]),
     ] {
         let said = gate_with(fault);
         assert!(words.iter().all(|word| said.contains(word)), "{fault}: {said}");
