@@ -115,6 +115,8 @@ pub(super) struct Tiles {
     pub(super) single: bool,
     /// Blocks of a row of results.
     pub(super) blocks: usize,
+    /// Groups of four of a row.
+    fours: usize,
     /// Groups of four of a block.
     block: usize,
     /// Groups of four of an operand's row that are contracted between two barriers.
@@ -144,6 +146,7 @@ impl Tiles {
             columns: tile,
             single: columns <= tile,
             blocks,
+            fours,
             block,
             depth: if fours <= room { fours } else { power(room) },
             unit: tile.min(ROOM / (own / 4)).min(power(ROOM / block)),
@@ -352,6 +355,15 @@ impl Tiles {
         }
         text.push_str("}\n}\n}\n");
         text
+    }
+
+    /// About how many turns of its loops an invocation has for so many contractions and sums over columns of a tile.
+    pub(super) fn turns(&self, contractions: usize, sums: usize) -> usize {
+        let lanes = self.invocations() as usize;
+        let loads = (self.rows * self.depth).div_ceil(lanes) + (self.columns * self.depth).div_ceil(lanes);
+        let contraction = self.fours.div_ceil(self.depth) * (loads + self.depth + 1) + self.fours.div_ceil(CHUNK / 4);
+        let part = (self.unit * self.block).div_ceil(lanes) + self.unit + 1;
+        contractions * contraction + sums * self.columns / self.unit * part + 1
     }
 
     /// Names of the variables that hold a sum's elements.
