@@ -191,6 +191,8 @@ impl Tiles {
              var<workgroup> cells: array<vec4<f32>, {cells}>;\n\
              fn held(x: vec4<f32>) -> vec4<f32> {{\n\
              return bitcast<vec4<f32>>(bitcast<vec4<u32>>(x) ^ vec4<u32>(arg(0u)));\n}}\n\
+             fn component(x: vec4<f32>, i: u32) -> f32 {{\n\
+             return select(select(x.x, x.y, (i & 1u) == 1u), select(x.z, x.w, (i & 1u) == 1u), (i & 2u) == 2u);\n}}\n\
              fn added(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {{ return held(a + b); }}\n\
              fn canons(x: vec4<f32>) -> vec4<f32> {{\n\
              return vec4<f32>(canon(x.x), canon(x.y), canon(x.z), canon(x.w));\n}}\n\
@@ -341,7 +343,7 @@ impl Tiles {
         match rows {
             4 => {}
             2 => text.push_str("let own = select(value.xy, value.zw, (own_row & 2u) == 2u);\n"),
-            _ => text.push_str("let own = value[own_row & 3u];\n"),
+            _ => text.push_str("let own = component(value, own_row);\n"),
         }
         for (i, component) in COMPONENTS.iter().enumerate().take(rows) {
             let own = match rows {
@@ -434,7 +436,7 @@ impl Tiles {
 
     /// Of four rows' numbers, in `cells[row / 4]`, that of row `i` of an invocation's sums.
     pub(super) fn own_of_cells(&self, i: usize) -> String {
-        format!("cells[(own_row + {i}u) / 4u][(own_row + {i}u) & 3u]")
+        format!("component(cells[(own_row + {i}u) / 4u], own_row + {i}u)")
     }
 }
 
