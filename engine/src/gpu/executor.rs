@@ -23,6 +23,8 @@ use crate::random::Stream;
 
 /// Most steps that are set off together.
 const BURST_MAX: usize = 64;
+/// Bytes of what the steps of a burst are told: more is not brought at once.
+const TOLD_MAX: usize = 64 << 20;
 /// Time that a submission should take: what shows a screen stays usable, and no system's watchdog bites.
 const SUBMISSION: Duration = Duration::from_millis(200);
 /// Distance of arguments, and of tensors of the state: what every device allows.
@@ -57,8 +59,12 @@ pub struct Gpu {
     trains: bool,
     /// What the caller gave last as its state, if the device still has it.
     loaded: Option<[Vec<Vec<f32>>; 2]>,
+    /// Whether the state is one that a training goes on with: it was loaded, and no step failed.
+    goes_on: bool,
+    /// Steps that were ever set off.
+    steps: u64,
     bursts: VecDeque<Burst>,
-    snapshots: VecDeque<(wgpu::Buffer, wgpu::SubmissionIndex)>,
+    snapshots: VecDeque<Snapshot>,
     /// Buffers that the host reads, to be used again.
     spare: Vec<wgpu::Buffer>,
 }
@@ -99,6 +105,15 @@ struct Burst {
     started: Instant,
     /// Whether the device had nothing else to do before.
     alone: bool,
+}
+
+/// A copy of the state that was set off.
+#[derive(Debug)]
+struct Snapshot {
+    copy: wgpu::Buffer,
+    submission: wgpu::SubmissionIndex,
+    /// Steps that were set off before.
+    steps: u64,
 }
 
 impl Gpu {
@@ -143,6 +158,8 @@ impl Gpu {
             copies,
             trains,
             loaded: None,
+            goes_on: false,
+            steps: 0,
             bursts: VecDeque::new(),
             snapshots: VecDeque::new(),
             spare: vec![],
@@ -399,7 +416,10 @@ impl Gpu {
         if self.loaded.as_ref().is_some_and(|[old, more]| known(old, params) && known(more, states)) {
             return Ok(());
         }
-        let named = params[..some.len()].iter().chain(&states[..more.len()]);
+        let (some, more) = (some.len(), more.len());
+        // What is under way began from another state.
+        self.forget();
+        let named = params[..some].iter().chain(&states[..more]);
         for (values, &(offset, len)) in named.zip(&self.spans) {
             if len > 0 {
                 self.device.queue.write_buffer(&self.state[self.current], offset, bytemuck::cast_slice(values));
@@ -407,6 +427,21 @@ impl Gpu {
         }
         self.loaded = Some([params.to_vec(), states.to_vec()]);
         Ok(())
+    }
+
+    /// Gives up what is under way, and the state: nobody takes a number of it for one of another training.
+    fn forget(&mut self) {
+        (self.loaded, self.goes_on) = (None, false);
+        self.bursts.clear();
+        self.snapshots.clear();
+    }
+
+    /// Steps that were set off first, waited for.
+    fn outcomes(&self, burst: &Burst) -> Result<Vec<Outcome>, BackendError> {
+        let words = self.device.read(&burst.told, 2 * burst.steps, &burst.submission, <[u32]>::to_vec)?;
+        let outcome =
+            |words: &[u32]| Outcome { loss: f32::from_bits(words[0]), out_of_range: self.tensor_of(words[1]) };
+        Ok(words.chunks_exact(2).map(outcome).collect())
     }
 
     /// A buffer that the host reads, of at least this many words.
@@ -562,25 +597,34 @@ impl Resident for Gpu {
         if params.len() + states.len() != self.spans.len() {
             return Err(BackendError::Feed("the graph does not read every parameter and state".into()));
         }
-        self.bring(params, states)
+        self.bursts.clear();
+        self.snapshots.clear();
+        self.bring(params, states)?;
+        self.goes_on = true;
+        Ok(())
     }
 
     fn burst(&self) -> usize {
         let steps = self.device.speed() * SUBMISSION.as_secs_f64() / self.work.max(1) as f64;
-        (steps as usize).clamp(1, BURST_MAX)
+        let told = 4 * self.uploads().iter().map(|(_, words)| words).sum::<usize>();
+        (steps as usize).min(TOLD_MAX / told.max(1)).clamp(1, BURST_MAX)
     }
 
     fn start(&mut self, batches: &[Batch<'_>]) -> Result<(), BackendError> {
         if batches.is_empty() || batches.len() > BURST_MAX {
             return Err(BackendError::Feed(format!("{} steps set off together; 1 to {BURST_MAX} are", batches.len())));
         }
+        if !self.goes_on {
+            return Err(BackendError::Feed("no state was loaded that steps could go on with".into()));
+        }
         let words = 2 * batches.len();
         let told = self.readable(words)?;
         let alone = self.bursts.is_empty();
         let started = Instant::now();
         self.device.queue.write_buffer(&self.told, 0, bytemuck::cast_slice(&vec![u32::MAX; words]));
-        self.loaded = None;
         self.upload(batches)?;
+        // Until all of them are set off, the state is neither the old one nor the new one.
+        (self.loaded, self.goes_on) = (None, false);
         let mut current = self.current;
         let mut commands = self.commands();
         for number in 0..batches.len() {
@@ -599,21 +643,26 @@ impl Resident for Gpu {
         }
         commands.encoder.copy_buffer_to_buffer(&self.told, 0, &told, 0, 4 * words as u64);
         let submission = commands.flush()?;
-        self.current = current;
+        (self.current, self.goes_on) = (current, true);
+        self.steps += batches.len() as u64;
         self.bursts.push_back(Burst { steps: batches.len(), told, submission, started, alone });
         Ok(())
     }
 
     fn finish(&mut self) -> Result<Vec<Outcome>, BackendError> {
         let Some(burst) = self.bursts.pop_front() else { return Ok(vec![]) };
-        let words = self.device.read(&burst.told, 2 * burst.steps, &burst.submission, <[u32]>::to_vec)?;
+        let outcomes = match self.outcomes(&burst) {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                self.forget();
+                return Err(error);
+            }
+        };
         if burst.alone {
             self.device.learn(self.work.saturating_mul(burst.steps as u64), burst.started.elapsed());
         }
         self.spare.push(burst.told);
-        let outcome =
-            |words: &[u32]| Outcome { loss: f32::from_bits(words[0]), out_of_range: self.tensor_of(words[1]) };
-        Ok(words.chunks_exact(2).map(outcome).collect())
+        Ok(outcomes)
     }
 
     fn snapshot(&mut self) -> Result<(), BackendError> {
@@ -622,25 +671,29 @@ impl Resident for Gpu {
         let mut commands = self.commands();
         commands.encoder.copy_buffer_to_buffer(&self.state[self.current], 0, &copy, 0, 4 * words as u64);
         let submission = commands.flush()?;
-        self.snapshots.push_back((copy, submission));
+        self.snapshots.push_back(Snapshot { copy, submission, steps: self.steps });
         Ok(())
     }
 
     fn fetch(&mut self, params: &mut [Vec<f32>], states: &mut [Vec<f32>]) -> Result<(), BackendError> {
-        let Some((copy, submission)) = self.snapshots.pop_front() else {
+        let Some(Snapshot { copy, submission, steps }) = self.snapshots.pop_front() else {
             return Err(BackendError::Feed("no copy of the state was asked for".into()));
         };
         let spans = &self.spans;
-        self.device.read(&copy, self.state_words(), &submission, |words| {
+        let read = self.device.read(&copy, self.state_words(), &submission, |words| {
             for (values, &(offset, len)) in params.iter_mut().chain(states.iter_mut()).zip(spans) {
                 let from = (offset / 4) as usize;
                 values.clear();
                 values.extend_from_slice(bytemuck::cast_slice(&words[from..from + len]));
             }
-        })?;
+        });
+        if let Err(error) = read {
+            self.forget();
+            return Err(error);
+        }
         self.spare.push(copy);
         // The state is again what the caller has, unless steps were set off since.
-        if self.bursts.is_empty() && self.snapshots.is_empty() {
+        if steps == self.steps {
             self.loaded = Some([params.to_vec(), states.to_vec()]);
         }
         Ok(())

@@ -297,7 +297,9 @@ impl Plan {
     }
 
     fn fits(self, limits: Limits) -> Result<Self, BackendError> {
-        let longest = 4 * self.buffers.iter().copied().max().unwrap_or(0) as u64;
+        let fed = self.feed.inputs.iter().flatten().map(|&(_, len)| len);
+        let state = self.feed.params.iter().chain(&self.feed.states).flatten().copied();
+        let longest = 4 * self.buffers.iter().copied().chain(fed).chain(state).max().unwrap_or(0) as u64;
         let all = 4 * self.buffers.iter().sum::<usize>() as u64;
         if longest > limits.binding {
             return Err(BackendError::Resources(format!(
@@ -350,14 +352,14 @@ impl Building<'_, '_> {
             return;
         }
         let lengths: Vec<Option<usize>> = self.feed.params.iter().chain(&self.feed.states).copied().collect();
+        let roots: Vec<Option<NodeId>> = self.analysis.wanted.iter().map(|&id| self.analysis.root(id)).collect();
         for (index, &id) in self.analysis.wanted[1..].iter().enumerate() {
             let Some(root) = self.analysis.root(id) else { continue };
             let len = self.analysis.len(root);
-            let free = self.places[root as usize].is_none()
+            // What is wanted twice is copied, which no buffer can be within itself.
+            let free = roots.iter().filter(|&&other| other == Some(root)).count() == 1
                 && self.analysis.is_computed(root)
                 && !self.analysis.constant[root as usize]
-                && self.analysis.wanted[0] != id
-                && self.analysis.root(self.analysis.wanted[0]) != Some(root)
                 && len == self.analysis.len(id)
                 && lengths[index] == Some(len);
             if free {

@@ -2,7 +2,7 @@
 //!
 //! A product has batches of `rows` by `columns` results, each a sum over k. Its sum is taken in chunks of 256: a kernel
 //! ([`super::tile`]) does all chunks of a tile one after another or, where that would leave most of a device idle, one
-//! chunk for each workgroup, and a second kernel adds the chunks' sums.
+//! chunk for each workgroup, and a second kernel adds the chunks' sums. Of very many chunks, successive kernels do some each.
 //!
 //! *Invariant:* a result is the chunks' sums added in order to a total from +0, whoever computed them.
 
@@ -92,10 +92,16 @@ impl Product {
             let output = Output { view: sums.clone(), ..self.output.clone() };
             building.push(tile.kernel(self, building.form, &output, Part::Chunk { apart: len }, Word::Plain(0)));
             building.push(add(&sums, &self.output.view, self.chunks(), begin, finish));
+        } else if self.chunks() == 1 && !self.is_sum {
+            building.push(tile.kernel(self, building.form, &self.output, Part::Chunk { apart: 0 }, finish));
         } else {
-            let alone = self.chunks() == 1 && !self.is_sum;
-            let part = if alone { Part::Chunk { apart: 0 } } else { Part::Whole { begin } };
-            building.push(tile.kernel(self, building.form, &self.output, part, finish));
+            for from in (0..self.chunks()).step_by(tile.chunks_max()) {
+                let until = self.chunks().min(from + tile.chunks_max());
+                let begin = if from == 0 { begin } else { Word::Plain(0) };
+                let finish = if until == self.chunks() { finish } else { Word::Plain(0) };
+                let part = Part::Whole { begin, from, until };
+                building.push(tile.kernel(self, building.form, &self.output, part, finish));
+            }
         }
     }
 }
@@ -257,6 +263,28 @@ mod tests {
             let params: Vec<Vec<f32>> = lengths.into_iter().zip(0..).map(|(len, of)| numbers(len, of)).collect();
             for of in 0..2 {
                 check(&g, &[y, dx, dw], &params, of == usize::from(options.groups == 2), of);
+            }
+        }
+    }
+
+    /// Sums that no device may do in one loop.
+    #[test]
+    fn very_long_sums_go_on_from_kernel_to_kernel() {
+        for tile in Tile::ALL.into_iter().filter(|tile| tile.chunks_max() < 2_000) {
+            let k = 256 * tile.chunks_max() as u32 + 261;
+            let mut g = Graph::default();
+            let wanted = [product(&mut g, 0, [1, 3, 5, k], (false, true))];
+            let params = [numbers(3 * k as usize, 0), numbers(5 * k as usize, 1)];
+            let want = bits(&mut Reference::new(&g, &wanted), &params, 1);
+            for adapter in 0..adapters().len() as u8 {
+                let choice = Choice { adapter, form: Form::Plain };
+                let options = Options { kind: Kind::Gpu(choice), threads: 1, isa: None, fuse: true, micro_batch: None };
+                FORCED.set(Some((tile, false)));
+                let gpu = Gpu::new(&g, &wanted, &options, choice);
+                FORCED.set(None);
+                let mut gpu = gpu.unwrap();
+                assert_eq!(gpu.dispatches(), 2);
+                assert!(bits(&mut gpu, &params, 1) == want, "{tile:?}");
             }
         }
     }

@@ -17,8 +17,8 @@ use super::super::kernel::{Kernel, Word};
 use super::operand::{Fetch, Slab};
 use super::product::{Output, Product};
 
-/// Chunks in a turn of the outer loop: no loop may have more than 65,535 turns.
-const CHUNKS: usize = 32_768;
+/// Most turns of an invocation's loops together: a device ends them at 65,535.
+const TURNS_MAX: usize = 50_000;
 
 /// Sizes of a workgroup's part.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,10 +41,14 @@ pub(super) enum Part {
         /// 0 where there is one chunk only.
         apart: usize,
     },
-    /// All chunks.
+    /// Some successive chunks.
     Whole {
         /// 1 where the total starts from +0; else it goes on with what the result holds.
         begin: Word,
+        /// The first of them.
+        from: usize,
+        /// Behind the last.
+        until: usize,
     },
 }
 
@@ -76,6 +80,12 @@ impl Tile {
         self.own.iter().product()
     }
 
+    /// Most chunks that a kernel does one after another.
+    pub(super) fn chunks_max(self) -> usize {
+        // Of each, a turn for every slab, and its own.
+        TURNS_MAX / (CHUNK / self.depth as usize + 1)
+    }
+
     /// Share of a device's operations a clock.
     pub(super) fn efficiency(self) -> f64 {
         self.efficiency
@@ -94,15 +104,26 @@ impl Tile {
     /// The kernel; `finish` is 1 where `canon` ends it.
     pub(super) fn kernel(self, product: &Product, form: Form, output: &Output, part: Part, finish: Word) -> Kernel {
         let mut kernel = Kernel::new(product.label, [self.lanes(), 1, 1]);
-        kernel.work = product.work();
+        kernel.work = match part {
+            Part::Whole { from, until, .. } => product.work() / product.chunks() as u64 * (until - from) as u64,
+            Part::Chunk { .. } => product.work(),
+        };
         self.find(&mut kernel, product, part);
         let [a, b] = self.fetches(&mut kernel, product);
         self.declare(&mut kernel, product, output, part, finish);
-        let begin = if let Part::Whole { begin } = part { Some(kernel.word(begin)) } else { None };
-        let [k, chunks] = [product.k, product.chunks()].map(|n| kernel.arg(n));
-        let span = match part {
-            Part::Whole { .. } => format!("let first = 0u;\nlet stop = {k};"),
-            Part::Chunk { .. } => format!("let first = chunk * {CHUNK}u;\nlet stop = min(first + {CHUNK}u, {k});"),
+        let k = kernel.arg(product.k);
+        let (begin, span) = match part {
+            Part::Whole { begin, from, until } => {
+                let (begin, [from, until]) = (kernel.word(begin), [from, until].map(|chunk| kernel.arg(chunk)));
+                let span = format!(
+                    "let chunk0 = {from};\nlet chunks = {until};\nlet first = chunk0 * {CHUNK}u;\n\
+                     let stop = min(chunks * {CHUNK}u, {k});"
+                );
+                (Some(begin), span)
+            }
+            Part::Chunk { .. } => {
+                (None, format!("let first = chunk * {CHUNK}u;\nlet stop = min(first + {CHUNK}u, {k});"))
+            }
         };
         kernel.code(&format!("{span}\n{}{}var turn = 0u;", a.once, b.once));
         kernel.code(&self.own_place());
@@ -122,10 +143,8 @@ impl Tile {
             let sums = self.each_own("t", |t, _, _| format!("{t} = guarded({t} + c{});", &t[1..]));
             kernel.code(&format!(
                 "{}if ({begin} == 0u) {{\n{resume}}}\n{fill}\
-                 for (var outer = 0u; outer < {chunks}; outer += {CHUNKS}u) {{\n\
-                 let last = min(outer + {CHUNKS}u, {chunks});\n\
-                 for (var chunk = outer; chunk < last; chunk += 1u) {{\n{}\
-                 let end = min(chunk * {CHUNK}u + {CHUNK}u, stop);\n{}{sums}}}\n}}",
+                 for (var chunk = chunk0; chunk < chunks; chunk += 1u) {{\n{}\
+                 let end = min(chunk * {CHUNK}u + {CHUNK}u, stop);\n{}{sums}}}",
                 self.each_own("t", |t, _, _| format!("var {t} = vec4<f32>();")),
                 self.each_own("c", |c, _, _| format!("{c} = vec4<f32>();")),
                 slabs(&format!("chunk * {CHUNK}u"), "end"),

@@ -1,7 +1,8 @@
 //! The GPU backend slice by slice, and steps that read what they replace.
 
-use cairn_engine::backend::{Batch, Executor, Options, Tensor};
+use cairn_engine::backend::{Batch, Executor, Options, Resident, Tensor};
 use cairn_engine::gpu::Gpu;
+use cairn_engine::graph::{Binary, Graph, Shape};
 use cairn_engine::reference::Reference;
 use cairn_protocol::Seed;
 
@@ -53,5 +54,60 @@ fn a_step_reads_old_values_only() {
             let mut gpu = Gpu::new(&g, &wanted, &Options { fuse, ..options(choice) }, choice).unwrap();
             assert!(run(&mut gpu) == want, "{choice:?}, {fuse}");
         }
+    }
+}
+
+/// A scalar program: both parameters and the loss become what each of them is.
+#[test]
+fn one_value_may_be_wanted_more_than_once() {
+    let mut g = Graph::default();
+    let [a, b] = [0, 1].map(|i| g.param(i, Shape::default()).unwrap());
+    let s = g.state(0, Shape::default()).unwrap();
+    let sum = g.binary(Binary::Add, a, b).unwrap();
+    let other = g.binary(Binary::Mul, sum, s).unwrap();
+    for wanted in [[other, sum, sum, sum], [sum, sum, sum, other], [a, b, b, b], [sum, other, a, other]] {
+        let run = |executor: &mut dyn Executor| {
+            let nothing = Tensor::I32(vec![]);
+            let batch = Batch { inputs: [&nothing, &nothing], tables: &[], seed: &Seed([7; 32]), step: 0 };
+            let (mut params, mut states) = (vec![vec![1.5], vec![-0.25]], vec![vec![3.0]]);
+            let losses = [0; 3].map(|_| executor.step(&batch, &mut params, &mut states).unwrap());
+            (losses, params, states)
+        };
+        let want = run(&mut Reference::new(&g, &wanted));
+        for &choice in choices() {
+            assert_eq!(run(&mut Gpu::new(&g, &wanted, &options(choice), choice).unwrap()), want, "{wanted:?}");
+        }
+    }
+}
+
+/// Steps that follow a copy of the state are not undone by reading it, and a state that is loaded is the one that counts.
+#[test]
+fn a_state_may_be_read_after_more_steps() {
+    let mut g = Graph::default();
+    let a = g.param(0, Shape(vec![3])).unwrap();
+    let next = g.binary(Binary::Add, a, a).unwrap();
+    let loss = g.sum(a, &[0]).unwrap();
+    let wanted = [g.reshape(loss, Shape::default()).unwrap(), next];
+    let nothing = Tensor::I32(vec![]);
+    let batch = Batch { inputs: [&nothing, &nothing], tables: &[], seed: &Seed([7; 32]), step: 0 };
+    for &choice in choices() {
+        let mut gpu = Gpu::new(&g, &wanted, &options(choice), choice).unwrap();
+        let mut params = vec![vec![1.0; 3]];
+        gpu.load(&params, &[]).unwrap();
+        gpu.start(std::slice::from_ref(&batch)).unwrap();
+        gpu.snapshot().unwrap();
+        gpu.start(std::slice::from_ref(&batch)).unwrap();
+        let losses: Vec<f32> = [0; 2].map(|_| gpu.finish().unwrap()[0].loss).to_vec();
+        assert_eq!(losses, [3.0, 6.0]);
+        gpu.fetch(&mut params, &mut []).unwrap();
+        assert_eq!(params, [[2.0; 3]]);
+        // From the copy on, not from where the device is by now.
+        assert_eq!(gpu.step(&batch, &mut params, &mut []).unwrap(), 6.0);
+        assert_eq!(params, [[4.0; 3]]);
+        gpu.load(&[vec![1.0; 3]], &[]).unwrap();
+        gpu.start(&[batch, batch, batch]).unwrap();
+        gpu.load(&params, &[]).unwrap();
+        gpu.start(std::slice::from_ref(&batch)).unwrap();
+        assert_eq!(gpu.finish().unwrap().len(), 1, "a state that is loaded ends what was under way");
     }
 }
