@@ -1,6 +1,7 @@
 //! The questions: small graphs that have each operation in every form, and what they are run on.
 //!
-//! *Invariant:* every operation that a kernel can compute is here, on at least [`super::VECTORS`] numbers; a test counts.
+//! *Invariant:* every operation that a kernel can compute is here, on at least [`super::VECTORS`] numbers; a test
+//! counts.
 
 #[cfg(test)]
 use std::collections::BTreeMap;
