@@ -1,7 +1,7 @@
 //! What is known of the machine's GPUs: which of them keep the arithmetic, by measurement.
 //!
-//! A verdict belongs to an adapter (with its driver and its version) and to the shaders that it was measured with: another
-//! driver or another program is another question.
+//! A verdict belongs to an adapter (with its driver and its version) and to the shaders that it was measured with:
+//! another driver or another program is another question.
 //!
 //! *Invariant:* a device that was demoted stays demoted until it is measured again.
 

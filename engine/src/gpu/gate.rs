@@ -1,8 +1,8 @@
 //! The conformance gate: whether a device keeps the arithmetic is measured, not believed.
 //!
 //! Start at [`examine`]. Every operation computes at least [`VECTORS`] numbers, and small programs train for [`STEPS`]
-//! steps, here and on the cpu backend, which equals the reference; one bit that differs is enough to fail. Contractions are
-//! written in three forms; the fastest that passes is the device's.
+//! steps, here and on the cpu backend, which equals the reference; one bit that differs is enough to fail.
+//! Contractions are written in three forms; the fastest that passes is the device's.
 //!
 //! *Invariant:* the same binary asks every device the same questions.
 
@@ -166,11 +166,12 @@ struct Examination<'w> {
     compared: u64,
 }
 
-/// Measures whether an adapter keeps the arithmetic. `watch` is told of each part before it is examined, and may stop it.
+/// Measures whether an adapter keeps the arithmetic. `watch` is told of each part before it is examined, and may stop
+/// it.
 ///
 /// # Errors
-/// The device does not open, is lost, hangs, lacks memory or does not compile a kernel, or `watch` stopped it: nothing is
-/// known of it then.
+/// The device does not open, is lost, hangs, lacks memory or does not compile a kernel, or `watch` stopped it:
+/// nothing is known of it then.
 pub fn examine(adapter: u8, watch: &mut dyn FnMut(Progress<'_>) -> Control) -> Result<Verdict, BackendError> {
     let questions = Questions::new().map_err(unsound)?;
     let [plain, contracting] = questions.parts();

@@ -1,7 +1,7 @@
 //! The node's GPU: which one is used, whether it is trusted, and for which programs it is the faster choice.
 //!
-//! A thread looks for adapters, measures those that were not measured yet (in job processes: a driver may crash or hang),
-//! and picks one; until then, and whenever there is none, everything runs on the processor.
+//! A thread looks for adapters, measures those that were not measured yet (in job processes: a driver may crash or
+//! hang), and picks one; until then, and whenever there is none, everything runs on the processor.
 //!
 //! *Invariant:* a device runs nothing before it passed the gate, and nothing after an audit caught it.
 
@@ -36,8 +36,8 @@ pub enum Gpu {
     Auto,
     /// None.
     Off,
-    /// The one whose name has this in it. A program on the processor that plays a GPU is used only when it is named, and
-    /// then for every run: for tests.
+    /// The one whose name has this in it. A program on the processor that plays a GPU is used only when it is named,
+    /// and then for every run: for tests.
     Named(String),
 }
 

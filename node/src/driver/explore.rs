@@ -150,7 +150,8 @@ impl Thread {
         Ok(())
     }
 
-    /// Traces and runs; none where the graph was run before. What the device cannot do, or got wrong, the processor does.
+    /// Traces and runs; none where the graph was run before. What the device cannot do, or got wrong, the processor
+    /// does.
     fn attempt(&mut self, what: &Try) -> Result<Option<Finished>, JobError> {
         let place = self.workshop.place(Some(what.base), &what.source, &self.stopper)?;
         if place.device.is_some() {

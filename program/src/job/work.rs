@@ -1,7 +1,7 @@
 //! What a job does with its request: load the data, trace, run or replay, report.
 //!
-//! *Invariant:* nothing of the request is believed beyond its limits, and a replay computes every step from the seed: what
-//! was claimed plays no part in it.
+//! *Invariant:* nothing of the request is believed beyond its limits, and a replay computes every step from the seed:
+//! what was claimed plays no part in it.
 
 use std::fs::File;
 use std::io::{self, Read};

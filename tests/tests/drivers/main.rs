@@ -133,7 +133,8 @@ fn strangers_do_research() -> Outcome {
         entries.windows(2).all(|pair| pair[1].metric <= pair[0].metric - work::MARGIN),
         "each beats the one before"
     );
-    // Their device is wrong in official runs only: the audit before a signature catches it, and nothing wrong is claimed.
+    // Their device is wrong in official runs only: the audit before a signature catches it, and nothing wrong is
+    // claimed.
     for number in [0, 1] {
         network.wait_said("worker", &[number], "status: Passed")?;
     }

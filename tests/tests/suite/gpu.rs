@@ -30,6 +30,10 @@ fn is_gpu(line: &Value, status: &str) -> bool {
 
 #[test]
 fn a_node_without_vulkan_says_so_in_one_line_and_works_on_the_processor() {
+    if cfg!(not(target_os = "linux")) {
+        // Elsewhere drivers come with the system.
+        return;
+    }
     let (folder, home) = (tempfile::tempdir().unwrap(), Home::new().unwrap());
     let track = fast_track(folder.path(), 1.0).unwrap();
     let nowhere = [("VK_ICD_FILENAMES", "/nonexistent"), ("VK_DRIVER_FILES", "/nonexistent")];
@@ -47,6 +51,10 @@ fn a_node_without_vulkan_says_so_in_one_line_and_works_on_the_processor() {
 
 #[test]
 fn a_device_that_turns_wrong_after_the_gate_is_caught_by_the_audit() {
+    if !cfg!(all(debug_assertions, target_os = "linux")) {
+        // No other build has wrong kernels, and no other system the software device that `cargo xtask test` installs.
+        return;
+    }
     let (folder, home) = (tempfile::tempdir().unwrap(), Home::new().unwrap());
     let track = fast_track(folder.path(), 1.0).unwrap();
     let record = std::fs::read_to_string(track.join("track.toml")).unwrap();

@@ -1,6 +1,7 @@
 //! The questions: small graphs that have each operation in every form, and what they are run on.
 //!
-//! *Invariant:* every operation that a kernel can compute is here, on at least [`super::VECTORS`] numbers; a test counts.
+//! *Invariant:* every operation that a kernel can compute is here, on at least [`super::VECTORS`] numbers; a test
+//! counts.
 
 #[cfg(test)]
 use std::collections::BTreeMap;
@@ -215,6 +216,10 @@ const GRADIENTS: [AttentionInput; 3] = [AttentionInput::Q, AttentionInput::K, At
 const EPS: u32 = 1e-5f32.to_bits();
 
 type Made<T = NodeId> = Result<T, GraphError>;
+/// Shapes of a convolution's operands.
+type ImagesAndKernels = ([u32; 4], [u32; 4]);
+/// Name, options, sizes, draws.
+type Sizes<O, S> = (&'static str, O, S, u32);
 
 /// A case under construction.
 struct Making {
@@ -671,20 +676,20 @@ fn convolutions() -> Made<Vec<Case>> {
         groups,
     };
     let lopsided = Conv2d { stride: [2, 1], padding: [1, 2], dilation: [1, 2], groups: 2 };
-    let sizes: [(&str, Conv2d, [u32; 4], [u32; 4], u32); 11] = [
-        ("convolutions, 1 by 1", conv(1, 0, 1, 1), [5, 20, 4, 3], [33, 20, 1, 1], 1),
-        ("convolutions, padded", conv(1, 1, 1, 1), [3, 2, 7, 7], [5, 2, 3, 3], 1),
-        ("convolutions, strided", conv(2, 1, 1, 1), [2, 3, 9, 8], [4, 3, 3, 3], 1),
-        ("convolutions, far apart", conv(3, 2, 2, 1), [2, 2, 11, 10], [3, 2, 3, 2], 1),
-        ("convolutions, mostly padding", conv(1, 5, 3, 1), [1, 2, 2, 3], [2, 2, 4, 4], 1),
-        ("convolutions, lopsided", lopsided, [2, 4, 9, 11], [6, 2, 3, 2], 1),
-        ("convolutions, a group for each channel", conv(1, 1, 1, 19), [2, 19, 6, 5], [19, 1, 3, 3], 1),
-        ("convolutions, sums of more than a chunk", conv(1, 1, 1, 1), [1, 31, 4, 4], [3, 31, 3, 3], 1),
-        ("convolutions, sums of many images", conv(1, 1, 1, 1), [3, 2, 17, 19], [31, 2, 3, 3], 1),
-        ("convolutions, lines", Conv2d { padding: [0, 1], ..conv(1, 0, 1, 1) }, [2, 3, 1, 700], [4, 3, 1, 3], 1),
-        ("convolutions, 8 images of 32 by 32", conv(1, 1, 1, 1), [8, 16, 32, 32], [16, 16, 3, 3], 8),
+    let sizes: [Sizes<Conv2d, ImagesAndKernels>; 11] = [
+        ("convolutions, 1 by 1", conv(1, 0, 1, 1), ([5, 20, 4, 3], [33, 20, 1, 1]), 1),
+        ("convolutions, padded", conv(1, 1, 1, 1), ([3, 2, 7, 7], [5, 2, 3, 3]), 1),
+        ("convolutions, strided", conv(2, 1, 1, 1), ([2, 3, 9, 8], [4, 3, 3, 3]), 1),
+        ("convolutions, far apart", conv(3, 2, 2, 1), ([2, 2, 11, 10], [3, 2, 3, 2]), 1),
+        ("convolutions, mostly padding", conv(1, 5, 3, 1), ([1, 2, 2, 3], [2, 2, 4, 4]), 1),
+        ("convolutions, lopsided", lopsided, ([2, 4, 9, 11], [6, 2, 3, 2]), 1),
+        ("convolutions, a group for each channel", conv(1, 1, 1, 19), ([2, 19, 6, 5], [19, 1, 3, 3]), 1),
+        ("convolutions, sums of more than a chunk", conv(1, 1, 1, 1), ([1, 31, 4, 4], [3, 31, 3, 3]), 1),
+        ("convolutions, sums of many images", conv(1, 1, 1, 1), ([3, 2, 17, 19], [31, 2, 3, 3]), 1),
+        ("convolutions, lines", Conv2d { padding: [0, 1], ..conv(1, 0, 1, 1) }, ([2, 3, 1, 700], [4, 3, 1, 3]), 1),
+        ("convolutions, 8 images of 32 by 32", conv(1, 1, 1, 1), ([8, 16, 32, 32], [16, 16, 3, 3]), 8),
     ];
-    let made = |&(name, options, x, w, draws): &(&'static str, Conv2d, [u32; 4], [u32; 4], u32)| {
+    let made = |&(name, options, (x, w), draws): &Sizes<Conv2d, ImagesAndKernels>| {
         let mut m = Making::new();
         for values in if draws > 1 { &[Factor][..] } else { &[Factor, Hostile] } {
             let (input, kernel) = (m.param(&x, *values)?, m.param(&w, *values)?);
@@ -707,7 +712,7 @@ fn attentions() -> Made<Vec<Case>> {
     let causal = Attention { causal: true, ..plain };
     let cap = 2.5f32.to_bits();
     // Batch, heads, heads of the keys, queries, keys, depth.
-    let sizes: [(&str, Attention, [u32; 6], u32); 8] = [
+    let sizes: [Sizes<Attention, [u32; 6]>; 8] = [
         ("attention", plain, [2, 2, 2, 50, 70, 8], 1),
         ("attention, more keys than a chunk", causal, [1, 2, 2, 300, 300, 5], 1),
         ("attention, shared keys", causal, [2, 4, 2, 97, 97, 16], 1),
@@ -717,12 +722,8 @@ fn attentions() -> Made<Vec<Case>> {
         ("attention, one position", causal, [3, 2, 2, 1, 1, 2], 1),
         ("attention, 32 heads of 64 positions", causal, [8, 4, 4, 64, 64, 32], 16),
     ];
-    let made = |&(name, options, [batch, heads, shared, queries, keys, depth], draws): &(
-        &'static str,
-        Attention,
-        [u32; 6],
-        u32,
-    )| {
+    let made = |&(name, options, shape, draws): &Sizes<Attention, [u32; 6]>| {
+        let [batch, heads, shared, queries, keys, depth] = shape;
         let mut m = Making::new();
         let (q_shape, k_shape) = ([batch, heads, queries, depth], [batch, shared, keys, depth]);
         for values in if draws > 1 { &[Plain][..] } else { &[Factor, Hostile] } {

@@ -20,8 +20,8 @@ pub(super) enum Values {
     Halves,
 }
 
-/// Places where an elementary function changes its course: powers of two on the scale of exp, multiples of π / 4, bounds of
-/// saturation, halves.
+/// Places where an elementary function changes its course: powers of two on the scale of exp, multiples of π / 4,
+/// bounds of saturation, halves.
 const CORNERS: [f32; 24] = [
     std::f32::consts::LN_2,
     0.346_573_6,

@@ -3,8 +3,8 @@
 //! `CAIRN_TEST_GPU_FAULT=OPERATION` or `OPERATION:STEP` (`matmul`, `exp:100`): from that step of a run on, the first
 //! number of each result of the operation is one unit of the last place off.
 //!
-//! *Invariant:* nothing happens in a build without debug assertions. Whoever sets it in one only spoils their own device: it
-//! fails the gate, or the audit, and shaders with the fault have a fingerprint of their own.
+//! *Invariant:* nothing happens in a build without debug assertions. Whoever sets it in one only spoils their own
+//! device: it fails the gate, or the audit, and shaders with the fault have a fingerprint of their own.
 
 use std::sync::OnceLock;
 

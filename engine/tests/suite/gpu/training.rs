@@ -106,7 +106,7 @@ impl Watch for Checks {
         Control::Continue
     }
     fn check(&mut self, segment: u16) -> bool {
-        segment % 2 == 0
+        segment.is_multiple_of(2)
     }
     fn checked(&mut self, segment: u16) {
         self.0.push(segment);
