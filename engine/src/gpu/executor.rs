@@ -27,6 +27,9 @@ const BURST_MAX: usize = 64;
 const TOLD_MAX: usize = 64 << 20;
 /// Time that a submission should take: what shows a screen stays usable, and no system's watchdog bites.
 const SUBMISSION: Duration = Duration::from_millis(200);
+/// Most submissions of a run that the device has yet to do: more, and the last one's turn may come too late for a device
+/// that does not hang.
+const QUEUED_MAX: usize = 16;
 /// Distance of arguments, and of tensors of the state: what every device allows.
 const ALIGNMENT: u64 = 256;
 
@@ -319,7 +322,7 @@ impl Gpu {
     /// The end of a pass, or of what was set off, that is not submitted yet.
     fn commands(&self) -> Commands<'_> {
         let most = (self.device.speed() * SUBMISSION.as_secs_f64()) as u64;
-        Commands { device: &self.device, encoder: encoder(&self.device), work: 0, most }
+        Commands { device: &self.device, encoder: encoder(&self.device), work: 0, most, queued: VecDeque::new() }
     }
 
     /// Copies a tensor's elements in a command.
@@ -472,6 +475,8 @@ struct Commands<'a> {
     /// Estimated operations of what is not submitted yet.
     work: u64,
     most: u64,
+    /// Submissions that may not be done.
+    queued: VecDeque<wgpu::SubmissionIndex>,
 }
 
 impl Commands<'_> {
@@ -503,6 +508,12 @@ impl Commands<'_> {
         self.work = 0;
         let submission = self.device.submit(encoder);
         self.device.check()?;
+        self.queued.push_back(submission.clone());
+        if self.queued.len() > QUEUED_MAX
+            && let Some(first) = self.queued.pop_front()
+        {
+            self.device.wait(&first)?;
+        }
         Ok(submission)
     }
 }
