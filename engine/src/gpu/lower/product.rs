@@ -2,7 +2,8 @@
 //!
 //! A product has batches of `rows` by `columns` results, each a sum over k. Its sum is taken in chunks of 256: a kernel
 //! ([`super::tile`]) does all chunks of a tile one after another or, where that would leave most of a device idle, one
-//! chunk for each workgroup, and a second kernel adds the chunks' sums. Of very many chunks, successive kernels do some each.
+//! chunk for each workgroup, and a second kernel adds the chunks' sums. Of very many chunks, successive kernels do some
+//! each.
 //!
 //! *Invariant:* a result is the chunks' sums added in order to a total from +0, whoever computed them.
 

@@ -80,7 +80,7 @@ fn one_value_may_be_wanted_more_than_once() {
     }
 }
 
-/// Steps that follow a copy of the state are not undone by reading it, and a state that is loaded is the one that counts.
+/// Steps that follow a copy of the state are not undone by reading it; a state that is loaded is the one that counts.
 #[test]
 fn a_state_may_be_read_after_more_steps() {
     let mut g = Graph::default();
