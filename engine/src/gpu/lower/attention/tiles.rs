@@ -187,7 +187,7 @@ impl Tiles {
             "var<workgroup> stage: array<vec4<f32>, {stage}>;\n\
              var<workgroup> cells: array<vec4<f32>, {cells}>;\n\
              fn held(x: vec4<f32>) -> vec4<f32> {{\n\
-             return bitcast<vec4<f32>>(bitcast<vec4<u32>>(x) ^ vec4<u32>(arg(0u)));\n}}\n\
+             return bitcast<vec4<f32>>(bitcast<vec4<u32>>(x) ^ vec4<u32>(arguments.words[0].x));\n}}\n\
              fn added(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {{ return held(a + b); }}\n\
              fn canons(x: vec4<f32>) -> vec4<f32> {{\n\
              return vec4<f32>(canon(x.x), canon(x.y), canon(x.z), canon(x.w));\n}}\n\
