@@ -15,7 +15,9 @@ use super::wgsl;
 pub(super) const ARGUMENTS_MAX: usize = 256;
 /// Most buffers of a kernel, so that it runs on every device of WebGPU's default limits.
 pub(super) const BUFFERS_MAX: usize = 8;
-/// Workgroups along the first axis where there are more than one axis may have (65,535).
+/// Most workgroups along an axis.
+const GROUPS_MAX: u32 = 65_535;
+/// Workgroups along the first axis where there are more than one axis may have.
 pub(super) const GROUPS_WIDE: u32 = 32_768;
 
 /// A buffer, before it is settled which.
@@ -306,6 +308,13 @@ impl Kernel {
             Ok(count) if count <= GROUPS_WIDE => [count.max(1), 1, 1],
             _ => [GROUPS_WIDE, count.div_ceil(u64::from(GROUPS_WIDE)).min(u64::from(u32::MAX)) as u32, 1],
         };
+    }
+
+    /// Whether every device takes it.
+    pub(super) fn fits(&self) -> bool {
+        self.words.len() <= ARGUMENTS_MAX
+            && self.bindings.len() <= BUFFERS_MAX
+            && self.groups.iter().all(|&groups| groups <= GROUPS_MAX)
     }
 
     /// The WGSL text, with what it uses of [`wgsl`].

@@ -297,6 +297,16 @@ impl Plan {
     }
 
     fn fits(self, limits: Limits) -> Result<Self, BackendError> {
+        let all = self.once.iter().chain(self.stages.iter().flatten());
+        if let Some(kernel) = all.into_iter().find(|kernel| !kernel.fits()) {
+            return Err(BackendError::Resources(format!(
+                "the kernel `{}` is beyond what devices offer: {} arguments, {} buffers, {:?} workgroups",
+                kernel.label,
+                kernel.words.len(),
+                kernel.bindings.len(),
+                kernel.groups
+            )));
+        }
         let fed = self.feed.inputs.iter().flatten().map(|&(_, len)| len);
         let state = self.feed.params.iter().chain(&self.feed.states).flatten().copied();
         let longest = 4 * self.buffers.iter().copied().chain(fed).chain(state).max().unwrap_or(0) as u64;

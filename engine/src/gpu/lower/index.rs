@@ -14,6 +14,9 @@ use super::moves::by;
 /// Lines from which on each is worth an invocation that adds all of it, one after another.
 const LINES_MIN: usize = 256;
 
+/// Most turns of an invocation's loops together: a device ends them at 65,535.
+const TURNS_MAX: usize = 50_000;
+
 /// A tensor as (outer, along, inner): the lengths before, of, and after an axis.
 pub(super) fn around(view: &View, axis: u8) -> [usize; 3] {
     let size = |lens: &[u32]| lens.iter().map(|&n| n as usize).product();
@@ -117,19 +120,42 @@ pub(super) fn scatter_add(building: &mut Building<'_, '_>, id: NodeId, axis: u8,
     let (ids, src, to) = (building.operand(id, 0), building.operand(id, 1), building.result(id));
     let [outer, len, inner] = around(&ids, axis);
     let axes = [len, n as usize, inner];
-    let kernel = match outer * inner {
-        lines if lines >= LINES_MIN => scatter_lines(&ids, &src, &to, axes, lines),
-        lines => scatter_tiles(&ids, &src, &to, axes, lines),
-    };
-    building.push(kernel);
+    let lines = outer * inner;
+    if lines < LINES_MIN {
+        building.push(scatter_tiles(&ids, &src, &to, axes, lines));
+    } else if len + 2 * n as usize <= TURNS_MAX {
+        building.push(scatter_lines(&ids, &src, &to, axes, lines, None));
+    } else {
+        building.push(super::fill(&to, 0));
+        for begin in (0..len).step_by(TURNS_MAX) {
+            let some = Some([begin, len.min(begin + TURNS_MAX)]);
+            building.push(scatter_lines(&ids, &src, &to, axes, lines, some));
+        }
+        let mut kernel = Kernel::new("scatter_add ends", [LANES, 1, 1]);
+        kernel.each(to.len());
+        kernel.work = 4 * to.len() as u64;
+        let element = kernel.write(&to).at("i");
+        kernel.code(&format!("{element} = canon({element});"));
+        building.push(kernel);
+    }
 }
 
-/// One invocation for each line: it clears its results, adds to them, and makes them canonical.
-fn scatter_lines(ids: &View, src: &View, to: &View, [len, n, inner]: [usize; 3], lines: usize) -> Kernel {
+/// One invocation for each line: it clears its results, adds to them, and makes them canonical; or only adds some of the
+/// line's elements.
+fn scatter_lines(
+    ids: &View,
+    src: &View,
+    to: &View,
+    [len, n, inner]: [usize; 3],
+    lines: usize,
+    some: Option<[usize; 2]>,
+) -> Kernel {
     let mut kernel = Kernel::new("scatter_add", [super::LANES, 1, 1]);
     kernel.each(lines);
-    kernel.work = (4 * lines * (len + 2 * n)) as u64;
-    let (len, n, inner) = (kernel.arg(len), kernel.arg(n), kernel.arg(inner));
+    let [begin, end] = some.unwrap_or([0, len]);
+    let others = if some.is_some() { 0 } else { 2 * n };
+    kernel.work = (4 * lines * (end - begin + others)) as u64;
+    let [begin, end, len, n, inner] = [begin, end, len, n, inner].map(|n| kernel.arg(n));
     let (ids, src, to) = (kernel.read_words(ids), kernel.read(src), kernel.write(to));
     let element = to.at(format!("result + k * {inner}"));
     let named = to.at(format!("result + id * {inner}"));
@@ -138,14 +164,21 @@ fn scatter_lines(ids: &View, src: &View, to: &View, [len, n, inner]: [usize; 3],
 let source = outer * {len} * {inner} + i - outer * {inner};
 let result = outer * {n} * {inner} + i - outer * {inner};"
     ));
-    kernel.code(&nested("k", &n, &format!("{element} = 0.0;")));
-    let add = format!(
-        "let id = {};\nif (id < {n}) {{ {named} = plus({named}, {}); }}",
+    let each = |body: &str| format!("for (var k = 0u; k < {n}; k++) {{ {body} }}");
+    if some.is_none() {
+        kernel.code(&each(&format!("{element} = 0.0;")));
+    }
+    kernel.code(&format!(
+        "for (var k = {begin}; k < {end}; k++) {{
+let id = {};
+if (id < {n}) {{ {named} = plus({named}, {}); }}
+}}",
         ids.at(format!("source + k * {inner}")),
         src.at(format!("source + k * {inner}"))
-    );
-    kernel.code(&nested("k", &len, &add));
-    kernel.code(&nested("k", &n, &format!("{element} = canon({element});")));
+    ));
+    if some.is_none() {
+        kernel.code(&each(&format!("{element} = canon({element});")));
+    }
     kernel
 }
 
@@ -169,6 +202,9 @@ let result = outer * {n} * {inner} + line - outer * {inner};
 var sum = 0.0;"
     ));
     let at = format!("source + at * {inner}");
+    // Many in a turn: an invocation has few turns.
+    let add = |k: u32| format!("if (tile_ids[k + {k}u] == own) {{ sum = plus(sum, tile_src[k + {k}u]); }}\n");
+    let adds: String = (0..32).map(add).collect();
     let tile = format!(
         "let at = tile * 256u + lane;
 var id = 0xffffffffu;
@@ -181,9 +217,8 @@ workgroupBarrier();
 tile_ids[lane] = id;
 tile_src[lane] = x;
 workgroupBarrier();
-for (var k = 0u; k < 256u; k++) {{
-    if (tile_ids[k] == own) {{ sum = plus(sum, tile_src[k]); }}
-}}",
+for (var k = 0u; k < 256u; k += 32u) {{
+{adds}}}",
         ids.at(&at),
         src.at(&at)
     );
@@ -227,7 +262,13 @@ let live = row < {rows} && column < {width};
 var sum = 0.0;
 if (live && {is_first} == 0u) {{ sum = {sum_at}; }}"
     ));
-    let term = |k: usize| dy.at(format!("list[k + {k}u] * {width} + column"));
+    let term = |k: u32| dy.at(format!("list[k + {k}u] * {width} + column"));
+    // Eight at a time: their reads overlap, and an invocation has few turns.
+    let reads: String = (0..8).map(|k| format!("let x{k} = {};\n", term(k))).collect();
+    let adds: String = (0..8).map(|k| format!("sum = plus(sum, x{k});\n")).collect();
+    let count_before =
+        |k: u32| format!("rank += select(0u, countOneBits(atomicLoad(&found[w + {k}u])), w + {k}u < (bit >> 5u));\n");
+    let counts: String = (0..8).map(count_before).collect();
     let tile = format!(
         "if (lane < 32u) {{ atomicStore(&found[lane], 0u); }}
 if (lane == 0u) {{ atomicStore(&listed, 0u); }}
@@ -251,7 +292,8 @@ if (mine != 0u) {{
         if ((mine & (1u << k)) != 0u) {{
             let bit = k * 256u + lane;
             var rank = countOneBits(atomicLoad(&found[bit >> 5u]) & ((1u << (bit & 31u)) - 1u));
-            for (var w = 0u; w < (bit >> 5u); w++) {{ rank += countOneBits(atomicLoad(&found[w])); }}
+            for (var w = 0u; w < 32u; w += 8u) {{
+{counts}}}
             list[rank] = tile * 1024u + bit;
         }}
     }}
@@ -259,21 +301,11 @@ if (mine != 0u) {{
 workgroupBarrier();
 if (live) {{
     var k = 0u;
-    // Four at a time, so that their reads overlap.
-    for (; k + 4u <= length; k += 4u) {{
-        let a = {};
-        let b = {};
-        let c = {};
-        let d = {};
-        sum = plus(plus(plus(plus(sum, a), b), c), d);
-    }}
+    for (; k + 8u <= length; k += 8u) {{
+{reads}{adds}}}
     for (; k < length; k++) {{ sum = plus(sum, {}); }}
 }}",
         ids.at("position"),
-        term(0),
-        term(1),
-        term(2),
-        term(3),
         term(0),
     );
     kernel.code(&nested("tile", &tiles, &tile));

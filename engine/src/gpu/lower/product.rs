@@ -172,6 +172,7 @@ fn price(product: &Product, tile: Tile, split: bool) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use std::cell::Cell;
 
     use crate::backend::{Executor, Feed, Kind, Options, Tensor};

@@ -159,3 +159,12 @@ fn slices_of_the_batch() {
         }
     }
 }
+
+/// Query heads that share keys, of more queries than one kernel's loops may have turns for.
+#[test]
+fn many_long_heads_share_keys() {
+    let lengths = [1, 40, 1, 700, 100, 4];
+    let (g, [_, _, dk, dv]) = graph(PLAIN, lengths);
+    let choice = choices()[0];
+    agree_with("shared keys", &g, &[dk, dv], &point(lengths, false), &options(choice), choice);
+}

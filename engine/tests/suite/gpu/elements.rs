@@ -353,6 +353,33 @@ fn elements_are_scattered_along_few_and_many_lines() {
     }
 }
 
+/// More elements, results and alike indices than a device lets an invocation have turns of its loops.
+#[test]
+fn indices_name_more_elements_than_loops_may_have_turns() {
+    let point = |lens: [usize; 2], n: u32, alike: bool| {
+        let mut point = Point::new(vec![(0..lens[0]).map(|i| (i * 7 % 1_000_003) as f32 * 1e-3 - 300.0).collect()]);
+        let id = |i: usize| if alike { 1 } else { (i.wrapping_mul(0x9e37_79b9) >> 7) as i32 % n as i32 };
+        point.inputs[0] = Tensor::I32((0..lens[1]).map(id).collect());
+        point
+    };
+    let choice = choices()[0];
+    let lines: [(&[u32], u32); 3] = [(&[1, 140_000], 300), (&[256, 10], 34_000), (&[256, 51_000], 3)];
+    for (shape, n) in lines {
+        let mut g = Graph::default();
+        let len = shape.iter().product::<u32>() as usize;
+        let src = param(&mut g, 0, shape);
+        let ids = g.input(0, Shape(shape.to_vec()), DType::I32).unwrap();
+        let added = g.scatter_add(ids, src, 1, n).unwrap();
+        agree_with(&format!("{shape:?} {n}"), &g, &[added], &point([len; 2], n, false), &options(choice), choice);
+    }
+    let count = 240_000;
+    let mut g = Graph::default();
+    let dy = param(&mut g, 0, &[count, 1]);
+    let ids = g.input(0, Shape(vec![count]), DType::I32).unwrap();
+    let gradient = g.embedding_grad(ids, dy, 2).unwrap();
+    agree_with("alike", &g, &[gradient], &point([count as usize; 2], 2, true), &options(choice), choice);
+}
+
 #[test]
 fn running_sums_of_any_length() {
     for shape in [&[1, 1][..], &[4, 2], &[3, 255], &[2, 256], &[2, 257], &[5, 1000], &[513, 3], &[1, 70_000]] {

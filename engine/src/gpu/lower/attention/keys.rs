@@ -9,16 +9,41 @@ use crate::gpu::plan::Building;
 use super::tiles::{Lines, Tiles, levels};
 use super::{Operand, Problem};
 
+/// Most turns of an invocation's loops together: a device ends them at 65,535.
+const TURNS_MAX: usize = 50_000;
+
 /// The gradients of keys and of values, from what is `known` of each query.
 pub(super) fn gradients(
     building: &mut Building<'_, '_>,
     problem: &Problem,
-    [q, k, v, dy]: [&Operand; 4],
+    operands: [&Operand; 4],
     known: &View,
-    [dk, dv]: [Option<&View>; 2],
+    gradients: [Option<&View>; 2],
 ) {
     let heads = problem.batch * problem.key_heads;
     let tiles = Tiles::new(heads, [problem.keys, problem.queries], problem.fours(), building.form);
+    let sums = gradients.iter().flatten().count();
+    let contractions = if gradients[0].is_some() { 2 } else { 1 };
+    let turns = problem.queries.div_ceil(tiles.columns) * tiles.turns(contractions, sums);
+    // As many query heads in a kernel as may be.
+    let at_once = (TURNS_MAX / turns).max(1);
+    let group = problem.heads / problem.key_heads;
+    for first in (0..group).step_by(at_once) {
+        let some = [first, group.min(first + at_once)];
+        building.push(kernel(problem, &tiles, operands, known, gradients, some));
+    }
+}
+
+/// The kernel of some of the query heads that share keys.
+fn kernel(
+    problem: &Problem,
+    tiles: &Tiles,
+    [q, k, v, dy]: [&Operand; 4],
+    known: &View,
+    [dk, dv]: [Option<&View>; 2],
+    [first_turn, end_turn]: [usize; 2],
+) -> Kernel {
+    let heads = problem.batch * problem.key_heads;
     let mut kernel = Kernel::new("attention gradients, keys", [tiles.invocations(), 1, 1]);
     tiles.declare(&mut kernel);
     problem.declare_scores(&mut kernel);
@@ -26,7 +51,7 @@ pub(super) fn gradients(
     let v = dk.map(|_| v.read(&mut kernel));
     let known = kernel.read(known);
     let (dk, dv) = (dk.map(|view| kernel.write(view)), dv.map(|view| kernel.write(view)));
-    place(&mut kernel, problem, &tiles, heads);
+    place(&mut kernel, problem, tiles, heads);
 
     let [keys, values] = [Some(&k), v.as_ref()]
         .map(|source| source.map(|source| Lines { source, first: "key_line", start: "row0", count: "keys" }));
@@ -39,7 +64,7 @@ pub(super) fn gradients(
         text += &tiles.declare_scores("dp");
         body += &tiles.contract("dp", &values, &rows);
     }
-    body += &shares(&tiles, &|part| known.at(format!("query_line + query + {part}u * lines")), dk.is_some());
+    body += &shares(tiles, &|part| known.at(format!("query_line + query + {part}u * lines")), dk.is_some());
     let mut names = vec![];
     if dv.is_some() {
         body += &tiles.accumulate("dv", "p", &rows);
@@ -62,13 +87,14 @@ pub(super) fn gradients(
             });
         }
     }
-    let group = kernel.arg(problem.heads / problem.key_heads);
+    kernel.work = problem.product_work() * if dk.is_some() { 4 } else { 2 };
+    kernel.work = kernel.work * (end_turn - first_turn) as u64 / (problem.heads / problem.key_heads) as u64;
+    let [first_turn, end_turn] = [first_turn, end_turn].map(|n| kernel.arg(n));
     kernel.code(&format!(
-        "for (var turn = 0u; turn < {group}; turn++) {{\nlet query_line = (first_head + turn) * queries;\n\
+        "for (var turn = {first_turn}; turn < {end_turn}; turn++) {{\nlet query_line = (first_head + turn) * queries;\n\
          {text}{sums}{walk}{write}}}"
     ));
-    kernel.work = problem.product_work() * if dk.is_some() { 4 } else { 2 };
-    building.push(kernel);
+    kernel
 }
 
 impl Problem {

@@ -1,5 +1,7 @@
 //! Every text that the kernels can have is valid WGSL; that they compute the right bits, the exactness suite tests.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 
 use crate::gpu::kernel::BUFFERS_MAX;

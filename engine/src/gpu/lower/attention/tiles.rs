@@ -115,6 +115,8 @@ pub(super) struct Tiles {
     pub(super) single: bool,
     /// Blocks of a row of results.
     pub(super) blocks: usize,
+    /// Groups of four of a row.
+    fours: usize,
     /// Groups of four of a block.
     block: usize,
     /// Groups of four of an operand's row that are contracted between two barriers.
@@ -144,6 +146,7 @@ impl Tiles {
             columns: tile,
             single: columns <= tile,
             blocks,
+            fours,
             block,
             depth: if fours <= room { fours } else { power(room) },
             unit: tile.min(ROOM / (own / 4)).min(power(ROOM / block)),
@@ -188,6 +191,8 @@ impl Tiles {
              var<workgroup> cells: array<vec4<f32>, {cells}>;\n\
              fn held(x: vec4<f32>) -> vec4<f32> {{\n\
              return bitcast<vec4<f32>>(bitcast<vec4<u32>>(x) ^ vec4<u32>(arguments.words[0].x));\n}}\n\
+             fn component(x: vec4<f32>, i: u32) -> f32 {{\n\
+             return select(select(x.x, x.y, (i & 1u) == 1u), select(x.z, x.w, (i & 1u) == 1u), (i & 2u) == 2u);\n}}\n\
              fn added(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {{ return held(a + b); }}\n\
              fn canons(x: vec4<f32>) -> vec4<f32> {{\n\
              return vec4<f32>(canon(x.x), canon(x.y), canon(x.z), canon(x.w));\n}}\n\
@@ -338,7 +343,7 @@ impl Tiles {
         match rows {
             4 => {}
             2 => text.push_str("let own = select(value.xy, value.zw, (own_row & 2u) == 2u);\n"),
-            _ => text.push_str("let own = value[own_row & 3u];\n"),
+            _ => text.push_str("let own = component(value, own_row);\n"),
         }
         for (i, component) in COMPONENTS.iter().enumerate().take(rows) {
             let own = match rows {
@@ -352,6 +357,15 @@ impl Tiles {
         }
         text.push_str("}\n}\n}\n");
         text
+    }
+
+    /// About how many turns of its loops an invocation has for so many contractions and sums over columns of a tile.
+    pub(super) fn turns(&self, contractions: usize, sums: usize) -> usize {
+        let lanes = self.invocations() as usize;
+        let loads = (self.rows * self.depth).div_ceil(lanes) + (self.columns * self.depth).div_ceil(lanes);
+        let contraction = self.fours.div_ceil(self.depth) * (loads + self.depth + 1) + self.fours.div_ceil(CHUNK / 4);
+        let part = (self.unit * self.block).div_ceil(lanes) + self.unit + 1;
+        contractions * contraction + sums * self.columns / self.unit * part + 1
     }
 
     /// Names of the variables that hold a sum's elements.
@@ -422,7 +436,7 @@ impl Tiles {
 
     /// Of four rows' numbers, in `cells[row / 4]`, that of row `i` of an invocation's sums.
     pub(super) fn own_of_cells(&self, i: usize) -> String {
-        format!("cells[(own_row + {i}u) / 4u][(own_row + {i}u) & 3u]")
+        format!("component(cells[(own_row + {i}u) / 4u], own_row + {i}u)")
     }
 }
 
