@@ -31,6 +31,8 @@ const ENGINE: [&str; 8] =
 
 /// Random graphs on a GPU: each takes kernels that no other has.
 const GRAPHS_GPU: &str = "200";
+/// The same on SwiftShader, which takes seconds to compile a kernel.
+const GRAPHS_SWIFTSHADER: &str = "20";
 /// Names adapters for `engine/tests/suite/gpu` and `program/tests/suite/gpu.rs`.
 const ADAPTER_VARIABLE: &str = "CAIRN_TEST_GPU";
 /// Asks for what takes too long for an ordinary run: every track and example.
@@ -75,18 +77,26 @@ pub(crate) fn run(options: &[&str]) -> anyhow::Result<()> {
     super::cargo(&tracks, &environment)
 }
 
-/// The suite on every Vulkan device, or those of this name.
+/// The suite on every Vulkan device, or those of this name; then on SwiftShader, where it is there.
 fn on_gpu(graphs: &str, adapter: Option<&str>) -> anyhow::Result<()> {
     let vulkan = super::vulkan::prepare()?;
     let mut environment: Vec<(&str, &str)> = vulkan.iter().map(|(name, value)| (*name, value.as_str())).collect();
     environment.extend([(GRAPHS_VARIABLE, graphs), (ALL_VARIABLE, "1")]);
     environment.extend(adapter.map(|name| (ADAPTER_VARIABLE, name)));
+    let suite = |environment: &[(&str, &str)], options: &[&str]| {
+        ["cairn-engine", "cairn-program"].into_iter().try_for_each(|package| {
+            let test = ["test", "--release", "--locked", "-p", package, "--test", "suite", "--", "gpu"];
+            super::cargo(&[&test[..], options].concat(), environment)
+        })
+    };
     println!("xtask: {graphs} random graphs on each device");
-    for package in ["cairn-engine", "cairn-program"] {
-        let test = ["test", "--release", "--locked", "-p", package, "--test", "suite", "--", "gpu"];
-        super::cargo(&test, &environment)?;
-    }
-    Ok(())
+    suite(&environment, &[])?;
+    let Some(swiftshader) = super::vulkan::swiftshader().filter(|_| adapter.is_none()) else { return Ok(()) };
+    environment.extend(swiftshader);
+    environment.push((GRAPHS_VARIABLE, GRAPHS_SWIFTSHADER));
+    println!("xtask: on SwiftShader as well, {GRAPHS_SWIFTSHADER} random graphs");
+    // One at a time: it takes gigabytes to compile some kernels.
+    suite(&environment, &["--test-threads", "1"])
 }
 
 /// Installs the compiler's library for ARM, the linker and the emulator.

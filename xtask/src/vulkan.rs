@@ -9,7 +9,7 @@ const DRIVERS: &str = "/usr/share/vulkan/icd.d";
 /// Where Chromium's package has SwiftShader's description.
 const SWIFTSHADER: &str = "/usr/lib/chromium/vk_swiftshader_icd.json";
 
-/// Installs lavapipe and the loader where they are missing, and gives the environment in which tests find all devices.
+/// Installs lavapipe and the loader where they are missing, and gives the environment in which drivers work.
 /// Only Linux takes Vulkan: elsewhere the system has an interface of its own, or none.
 pub(crate) fn prepare() -> anyhow::Result<Vec<(&'static str, String)>> {
     if !cfg!(target_os = "linux") {
@@ -28,10 +28,13 @@ pub(crate) fn prepare() -> anyhow::Result<Vec<(&'static str, String)>> {
         let path = runtime_directory()?;
         environment.push(("XDG_RUNTIME_DIR", path.display().to_string()));
     }
-    if Path::new(SWIFTSHADER).is_file() {
-        environment.push(("VK_ADD_DRIVER_FILES", SWIFTSHADER.to_string()));
-    }
     Ok(environment)
+}
+
+/// The environment in which SwiftShader is the only device, where Chromium brought it.
+pub(crate) fn swiftshader() -> Option<[(&'static str, &'static str); 2]> {
+    // Older loaders know the first name only.
+    Path::new(SWIFTSHADER).is_file().then_some([("VK_ICD_FILENAMES", SWIFTSHADER), ("VK_DRIVER_FILES", SWIFTSHADER)])
 }
 
 /// Whether a directory has a file whose name begins like this.

@@ -275,7 +275,9 @@ impl Kernel {
     /// An argument that may depend on the slice of the batch.
     pub(super) fn word(&mut self, word: Word) -> String {
         self.words.push(word);
-        format!("arg({}u)", self.words.len() - 1)
+        let at = self.words.len() - 1;
+        // By fixed places, which need no check of bounds.
+        format!("arguments.words[{}].{}", at / 4, ["x", "y", "z", "w"][at % 4])
     }
 
     /// Adds declarations of the kernel's own.
@@ -318,8 +320,7 @@ impl Kernel {
     /// The WGSL text, with what it uses of [`wgsl`].
     pub(super) fn source(&self) -> String {
         let mut text = format!(
-            "struct Arguments {{ words: array<vec4<u32>, {}> }}\n@group(0) @binding(0) var<uniform> arguments: Arguments;\n\
-             fn arg(i: u32) -> u32 {{ return arguments.words[i >> 2u][i & 3u]; }}\n",
+            "struct Arguments {{ words: array<vec4<u32>, {}> }}\n@group(0) @binding(0) var<uniform> arguments: Arguments;\n",
             ARGUMENTS_MAX / 4
         );
         for (i, Binding { write, element, atomic, .. }) in self.bindings.iter().enumerate() {

@@ -368,7 +368,7 @@ pub(super) fn argmax(building: &mut Building<'_, '_>, id: NodeId) {
         lanes.kernel.code("values[lane] = best;\nplaces[lane] = best_at;\nworkgroupBarrier();");
         lanes.once(&format!(
             "for (var k = 1u; k < {members}u; k += 1u) {{\nlet x = values[lane + k];\nlet place = places[lane + k];\n\
-             if (x > best || (x == best && place < best_at)) {{ best = x; best_at = place; }}\n}}"
+             if ((x > best) | ((x == best) & (place < best_at))) {{ best = x; best_at = place; }}\n}}"
         ));
     }
     lanes.once(&format!("{} = i32(best_at);", to.at("row")));
@@ -398,7 +398,7 @@ pub(super) fn topk(building: &mut Building<'_, '_>, id: NodeId, k: u32) {
     let bits = (0..=SORTED.ilog2()).rev().map(|bit| {
         format!(
             "if (before + {0}u <= size) {{\nlet y = {1};\n\
-             if (y > x || (y == x && block < own)) {{ before += {0}u; }}\n}}",
+             if ((y > x) | ((y == x) & (block < own))) {{ before += {0}u; }}\n}}",
             1 << bit,
             values.at(format!("at + first + before + {}u", (1 << bit) - 1))
         )
@@ -431,7 +431,7 @@ fn ranks(from: &View, values: Option<&View>, to: &View, k: usize) -> Kernel {
         "let row = i / {n_};\nlet own = i % {n_};\nlet at = row * {n_};\nlet x = {x};\nvar rank = 0u;\n\
          let first = own / {SORTED}u * {SORTED}u;\nlet end = min(first + {SORTED}u, {n_});\n\
          for (var j = first; j < end; j += 1u) {{\nlet y = {};\n\
-         rank += select(0u, 1u, y > x || (y == x && j < own));\n}}",
+         rank += select(0u, 1u, (y > x) | ((y == x) & (j < own)));\n}}",
         from.at("at + j"),
     ));
     match values {

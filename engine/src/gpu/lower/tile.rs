@@ -259,7 +259,7 @@ impl Tile {
         let finish = kernel.word(finish);
         kernel.declare(&format!(
             "fn guarded(x: vec4<f32>) -> vec4<f32> {{\nreturn bitcast<vec4<f32>>(bitcast<vec4<u32>>(x) ^ \
-             vec4<u32>(arg(0u)));\n}}\n\
+             vec4<u32>(arguments.words[0].x));\n}}\n\
              fn ended(x: vec4<f32>) -> vec4<f32> {{\nif ({finish} == 1u) {{ return canon_4(x); }}\nreturn x;\n}}"
         ));
         let fours = images.is_none() && view.by_four() && step.is_multiple_of(4) && product.columns().is_multiple_of(4);

@@ -2,7 +2,7 @@
 
 // Word 0 of the arguments is 0, which no compiler knows: it must compute `x` as it is written.
 fn guard(x: f32) -> f32 {
-    return bitcast<f32>(bitcast<u32>(x) ^ arg(0u));
+    return bitcast<f32>(bitcast<u32>(x) ^ arguments.words[0].x);
 }
 
 fn plus(a: f32, b: f32) -> f32 {

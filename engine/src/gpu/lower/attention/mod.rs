@@ -178,7 +178,7 @@ impl Problem {
         };
         let visible = match self.masked {
             false => String::new(),
-            true => format!(" && key <= query && query < key + {}", kernel.arg(self.window)),
+            true => format!(" & (key <= query) & (query < key + {})", kernel.arg(self.window)),
         };
         let all = |call: &dyn Fn(char) -> String| format!("vec4<f32>({})", COMPONENTS.map(call).join(", "));
         let scores = all(&|c| format!("score(x.{c})"));
@@ -188,7 +188,7 @@ impl Problem {
         kernel.declare(&format!(
             "{score}\n\
              fn scores(x: vec4<f32>) -> vec4<f32> {{ return {scores}; }}\n\
-             fn seen(query: u32, key: u32) -> bool {{ return query < {queries} && key < {keys}{visible}; }}\n\
+             fn seen(query: u32, key: u32) -> bool {{ return (query < {queries}) & (key < {keys}){visible}; }}\n\
              fn weights(s: vec4<f32>, m: vec4<f32>, seen: vec4<bool>) -> vec4<f32> {{\n\
              return select(vec4<f32>(), {weights}, seen);\n}}\n\
              fn products(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {{ return {products}; }}\n\

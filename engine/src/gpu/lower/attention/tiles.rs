@@ -190,7 +190,7 @@ impl Tiles {
             "var<workgroup> stage: array<vec4<f32>, {stage}>;\n\
              var<workgroup> cells: array<vec4<f32>, {cells}>;\n\
              fn held(x: vec4<f32>) -> vec4<f32> {{\n\
-             return bitcast<vec4<f32>>(bitcast<vec4<u32>>(x) ^ vec4<u32>(arg(0u)));\n}}\n\
+             return bitcast<vec4<f32>>(bitcast<vec4<u32>>(x) ^ vec4<u32>(arguments.words[0].x));\n}}\n\
              fn component(x: vec4<f32>, i: u32) -> f32 {{\n\
              return select(select(x.x, x.y, (i & 1u) == 1u), select(x.z, x.w, (i & 1u) == 1u), (i & 2u) == 2u);\n}}\n\
              fn added(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {{ return held(a + b); }}\n\
