@@ -22,6 +22,8 @@ pub(crate) const BASE: i64 = (2 << 24) + NOISE;
 pub(crate) const MARGIN: i64 = 1 << 17;
 const NOISE: i64 = 1 << 13;
 const STEPS: u64 = 160;
+/// What a run takes: so long that the best program is not found before the test has come to its end.
+const TAKES: std::time::Duration = std::time::Duration::from_millis(40);
 
 /// The graph of `source`.
 pub(crate) fn graph(source: &str) -> GraphId {
@@ -101,6 +103,7 @@ pub(crate) fn work(request: &Request, report: &mut Report<'_>) -> io::Result<()>
         Work::Run { seeds, .. } => (seeds, None),
         Work::Replay { seeds, prover, commit, .. } => (seeds, Some((*prover, *commit))),
     };
+    std::thread::sleep(TAKES);
     let audit = if let Work::Run { audit, .. } = &request.work { *audit } else { None };
     let wrong = matches!(&request.work, Work::Run { backend, .. } if backend.gpu.is_some()) && seeds.len() > 1;
     for (index, seed) in (0u8..).zip(seeds) {
