@@ -58,7 +58,11 @@ fn killing_anybody_at_random_loses_at_most_the_job_in_flight() {
     }
 
     // Work goes on: an entry comes after all of that.
-    let board = network.board(&network.homes[0]).unwrap();
+    // A home whose verifier was killed and started a moment ago may not be readable yet; the boards below must be.
+    let readable = (0..100).find_map(|_| {
+        network.board(&network.homes[0]).inspect_err(|_| std::thread::sleep(std::time::Duration::from_millis(100))).ok()
+    });
+    let board = readable.unwrap();
     let before = entries(&board).last().map_or(0, |entry| entry["height"].as_u64().unwrap());
     let said = worker.lines().len();
     worker
