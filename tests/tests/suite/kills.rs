@@ -58,7 +58,7 @@ fn killing_anybody_at_random_loses_at_most_the_job_in_flight() {
     }
 
     // Work goes on: an entry comes after all of that.
-    // A home whose verifier was killed and started a moment ago may not be readable yet; the boards below must be.
+    // One home alone was given this track's record: a verifier that was killed before it had fetched it knows none yet.
     let readable = (0..100).find_map(|_| {
         network.board(&network.homes[0]).inspect_err(|_| std::thread::sleep(std::time::Duration::from_millis(100))).ok()
     });
