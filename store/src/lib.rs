@@ -80,17 +80,14 @@ impl Store {
         if !file.is_file() {
             return Err(Error::Missing { path: file });
         }
-        let open = |access: OpenFlags| -> rusqlite::Result<(Connection, u32)> {
-            let conn = Connection::open_with_flags(&file, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let open = || -> rusqlite::Result<(Connection, u32)> {
+            let conn = Connection::open_with_flags(&file, flags)?;
             conn.busy_timeout(Duration::from_millis(BUSY_MS))?;
-            conn.pragma_update(None, "query_only", true)?;
             let version = schema::version(&conn)?;
             Ok((conn, version))
         };
-        // After its writer was killed, a log is recovered by whoever opens it next: a connection that may only read would
-        // have to read past the recovery of one that comes at the same time.
-        let opened = open(OpenFlags::SQLITE_OPEN_READ_WRITE).or_else(|_| open(OpenFlags::SQLITE_OPEN_READ_ONLY));
-        let (conn, found) = opened.map_err(|e| Error::sql(&file, e))?;
+        let (conn, found) = open().map_err(|e| Error::sql(&file, e))?;
         if found > schema::VERSION {
             return Err(Error::Newer { path: file, found, known: schema::VERSION });
         }
